@@ -1,0 +1,50 @@
+//! Configuration: what each key means lives in `configs/default.toml`, what is legal lives here.
+//!
+//! One file a section group. [`Config`] is what the files, the environment and `--set` resolve to
+//! after [`Config::validate`]; nothing else in the crate reads a configuration source.
+
+mod data;
+mod federation;
+mod model;
+mod optional;
+mod runtime;
+mod training;
+
+use serde::{Deserialize, Serialize};
+
+pub use data::{
+    AssignmentKind, ClientsConfig, DataConfig, DataFormat, SplitKind, SyntheticConfig, TableConfig,
+};
+pub use federation::{
+    FederationConfig, HeatingConfig, HeatingForm, HeatingOverride, MixingConfig, MixingGroups,
+    MixingRuleKind, Normalisation, Quorum, ScreeningConfig, SimilarityKind,
+};
+pub use model::{BackboneKind, LoraConfig, ModelConfig, Projection, SplitConfig, Trainable};
+pub use optional::OrNone;
+pub use runtime::{
+    CheckpointConfig, DeviceName, DtypeName, LoggingConfig, RunConfig, RuntimeConfig,
+};
+pub use training::{EvaluationConfig, OptimizerConfig, TrainingConfig};
+
+/// A whole run, resolved and validated. Sections and keys are those of `configs/default.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the sections are documented at their types and in default.toml")]
+pub struct Config {
+    pub run: RunConfig,
+    pub data: DataConfig,
+    pub clients: ClientsConfig,
+    pub model: ModelConfig,
+    pub lora: LoraConfig,
+    pub split: SplitConfig,
+    pub training: TrainingConfig,
+    pub optimizer: OptimizerConfig,
+    pub federation: FederationConfig,
+    pub mixing: MixingConfig,
+    pub heating: HeatingConfig,
+    pub screening: ScreeningConfig,
+    pub evaluation: EvaluationConfig,
+    pub checkpoint: CheckpointConfig,
+    pub runtime: RuntimeConfig,
+    pub logging: LoggingConfig,
+}

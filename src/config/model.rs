@@ -1,0 +1,90 @@
+//! Sections `model`, `lora` and `split`: the network, what of it trains, and who runs which blocks.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::OrNone;
+
+/// How a batch becomes hidden states at the front and a loss and a ranking at the back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackboneKind {
+    /// One vector an item, scored against all items at every position.
+    ItemTokens,
+}
+
+/// What a client trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trainable {
+    /// Adapters on a frozen base that all clients of a process share.
+    Lora,
+    /// Every parameter; each client then holds a whole model.
+    Full,
+}
+
+/// Section `model`. Dimensions are `i64`, as libtorch has them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "documented in configs/default.toml")]
+pub struct ModelConfig {
+    pub backbone: BackboneKind,
+    pub hidden: i64,
+    pub layers: i64,
+    pub heads: i64,
+    pub kv_heads: i64,
+    pub ffn: i64,
+    pub rope_theta: f64,
+    pub norm_eps: f64,
+    pub init_std: f64,
+    pub vocab: i64,
+    pub tokenizer: OrNone<PathBuf>,
+    pub max_title_tokens: i64,
+    pub max_history: i64,
+    pub trainable: Trainable,
+    pub dropout: f64,
+}
+
+impl ModelConfig {
+    /// Width of one attention head.
+    pub fn head_dim(&self) -> i64 {
+        self.hidden / self.heads
+    }
+}
+
+/// A linear layer of a block that can carry an adapter, by its checkpoint name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names are those of the checkpoint")]
+pub enum Projection {
+    QProj,
+    KProj,
+    VProj,
+    OProj,
+    GateProj,
+    UpProj,
+    DownProj,
+}
+
+/// Section `lora`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "documented in configs/default.toml")]
+pub struct LoraConfig {
+    pub rank: i64,
+    pub alpha: f64,
+    pub dropout: f64,
+    pub targets: Vec<Projection>,
+}
+
+/// Section `split`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "documented in configs/default.toml")]
+pub struct SplitConfig {
+    pub k_front: i64,
+    pub k_back: i64,
+    pub stages: OrNone<Vec<(i64, i64)>>,
+    pub replicas: OrNone<u32>,
+}

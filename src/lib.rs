@@ -1,0 +1,5 @@
+//! fellrec: federated, split fine-tuning of language models for recommendation.
+
+pub mod config;
+pub mod data;
+pub mod ids;
