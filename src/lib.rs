@@ -5,3 +5,5 @@ pub mod data;
 pub mod ids;
 pub mod model;
 pub mod seed;
+pub mod split;
+pub mod training;

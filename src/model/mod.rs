@@ -1,3 +1,16 @@
-//! The network: what trains ([`slice`]), layers, and which party holds which blocks.
+//! The network: one layer a file, tensors named as in Hugging Face checkpoints.
 
+pub mod attention;
+pub mod backbone;
+pub mod block;
+pub mod causal_lm;
+pub mod cut;
+pub mod item_tokens;
+pub mod layout;
+pub mod linear;
+pub mod mask;
+pub mod mlp;
+pub mod norm;
+pub mod rope;
 pub mod slice;
+pub mod spec;

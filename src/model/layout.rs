@@ -1,0 +1,90 @@
+//! Which tensors stand at which place: frozen ones and those a client trains.
+
+use tch::{Device, Kind};
+
+use super::backbone::{Backbone, EndTensors};
+use super::block::{block_specs, lora_specs};
+use super::cut::{Cut, Place};
+use super::norm::RmsNorm;
+use super::slice::{NamedTensor, Slice};
+use super::spec::{BaseWeights, Init, Params, TensorSpec};
+use crate::config::{LoraConfig, ModelConfig, Trainable};
+
+const FINAL_NORM: &str = "model.norm";
+
+/// Tensors by place, for one model, cut and training mode.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Network dimensions.
+    pub model: ModelConfig,
+    /// Adapter shape.
+    pub lora: LoraConfig,
+    /// Block ranges.
+    pub cut: Cut,
+    front: EndTensors,
+    back: EndTensors,
+}
+
+impl Layout {
+    /// The layout of a model with the ends of `backbone`.
+    pub fn new(model: &ModelConfig, lora: &LoraConfig, cut: Cut, backbone: &dyn Backbone) -> Self {
+        let mut back = backbone.back();
+        let norm = TensorSpec::new(format!("{FINAL_NORM}.weight"), &[model.hidden], Init::Ones);
+        back.base.push(norm);
+        Self { model: model.clone(), lora: lora.clone(), cut, front: backbone.front(), back }
+    }
+
+    /// Base tensors of a place, trained or not.
+    pub fn base(&self, place: Place) -> Vec<TensorSpec> {
+        let mut specs = self.end(place).map(|end| end.base.clone()).unwrap_or_default();
+        specs.extend(block_specs(&self.model, self.cut.blocks(place)));
+        specs
+    }
+
+    /// Tensors that a client trains at a place.
+    pub fn trainable(&self, place: Place) -> Vec<TensorSpec> {
+        let mut specs = match self.model.trainable {
+            Trainable::Full => self.base(place),
+            Trainable::Lora => lora_specs(&self.model, &self.lora, self.cut.blocks(place)),
+        };
+        specs.extend(self.end(place).map(|end| end.adapters.clone()).unwrap_or_default());
+        specs
+    }
+
+    /// The slice every client starts from: the SAME one for all (method.md 3), f32.
+    pub fn initial_slice(&self, place: Place, run_seed: u64) -> Slice {
+        let specs = self.trainable(place);
+        let tensors = specs
+            .iter()
+            .map(|spec| NamedTensor { name: spec.name.clone(), tensor: spec.initial(run_seed) });
+        Slice::new(tensors.collect())
+    }
+
+    /// The frozen base of these places; empty where everything trains.
+    pub fn frozen_base(
+        &self,
+        places: &[Place],
+        run_seed: u64,
+        kind: Kind,
+        device: Device,
+    ) -> BaseWeights {
+        let specs: Vec<TensorSpec> = match self.model.trainable {
+            Trainable::Full => Vec::new(),
+            Trainable::Lora => places.iter().flat_map(|place| self.base(*place)).collect(),
+        };
+        BaseWeights::random(run_seed, &specs, kind, device)
+    }
+
+    /// The norm between the last block and the head.
+    pub fn final_norm(&self, params: &Params<'_>) -> RmsNorm {
+        RmsNorm::new(params, FINAL_NORM, self.model.norm_eps)
+    }
+
+    fn end(&self, place: Place) -> Option<&EndTensors> {
+        match place {
+            Place::Front => Some(&self.front),
+            Place::Stage(_) => None,
+            Place::Back => Some(&self.back),
+        }
+    }
+}

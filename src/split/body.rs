@@ -1,0 +1,154 @@
+//! The server's side of a client's session: one stage's blocks with that client's slice.
+//!
+//! Every half step is named by its [`StepId`] and may be sent again: a repeated forward is computed
+//! again, a repeated backward or step answers what it answered before. One graph is pending at most;
+//! a newer step supersedes it (protocol.md 3).
+
+use tch::{Tensor, no_grad};
+
+use super::SplitError;
+use super::hidden::HiddenStates;
+use super::stack::{BlockStack, StackPass};
+use crate::ids::{ClientId, StepId};
+use crate::model::cut::Place;
+use crate::model::layout::Layout;
+use crate::model::mask::MaskSeed;
+use crate::model::rope::RopeTable;
+use crate::model::spec::{BaseWeights, Params};
+use crate::training::TrainablePart;
+
+/// How an optimiser step is to be made; the same for every part of a client's model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepPlan {
+    /// Step size.
+    pub learning_rate: f64,
+    /// Factor on the gradients that keeps their global norm in bounds, at most 1.
+    pub grad_scale: f64,
+}
+
+/// Answer to a backward pass.
+#[derive(Debug)]
+pub struct BodyGradient {
+    /// Gradient at the stage's input, `[B, T, D]`.
+    pub hidden: HiddenStates,
+    /// Squared norm of the gradient of this stage's slice, for clipping by global norm.
+    pub squared_norm: f64,
+}
+
+/// One client's session on one stage.
+#[derive(Debug)]
+pub struct BodySession {
+    client: ClientId,
+    run_seed: u64,
+    width: i64,
+    part: TrainablePart,
+    stack: BlockStack,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Before the first step, or after `step` was made.
+    Idle { stepped: Option<StepId> },
+    /// The forward pass of `step` waits for its backward pass.
+    Forwarded { step: StepId, pass: StackPass },
+    /// Gradients of `step` wait for the optimiser step; `grad` answers a repeated backward.
+    Backwarded { step: StepId, grad: Tensor, squared_norm: f64 },
+}
+
+impl BodySession {
+    /// A session over the blocks of `place` with the client's slice and moments in `part`.
+    pub fn new(
+        client: ClientId,
+        run_seed: u64,
+        layout: &Layout,
+        place: Place,
+        base: &BaseWeights,
+        rope: RopeTable,
+        recompute: bool,
+        part: TrainablePart,
+    ) -> Self {
+        let trainable = part.by_name();
+        let params = Params { base, trainable: &trainable };
+        let stack = BlockStack::new(&params, layout, layout.cut.blocks(place), rope, recompute);
+        let width = layout.model.hidden;
+        Self { client, run_seed, width, part, stack, phase: Phase::Idle { stepped: None } }
+    }
+
+    /// Runs the stage's blocks and keeps the graph.
+    pub fn forward(
+        &mut self,
+        step: StepId,
+        hidden: &HiddenStates,
+    ) -> Result<HiddenStates, SplitError> {
+        hidden.check(self.width)?;
+        if let Some(newest) = self.newest()
+            && (step < newest || matches!(self.phase, Phase::Idle { .. }) && step == newest)
+        {
+            return Err(SplitError::StaleStep { step, newest });
+        }
+        // A superseded step that had its backward pass left gradients behind.
+        if matches!(self.phase, Phase::Backwarded { .. }) {
+            self.part.clear_grads();
+        }
+        let masks = MaskSeed { run_seed: self.run_seed, client: self.client, step };
+        let (output, pass) = self.stack.forward(hidden.tensor(), true, Some(masks));
+        self.phase = Phase::Forwarded { step, pass };
+        Ok(HiddenStates::new(&output))
+    }
+
+    /// Runs the stage's blocks without keeping anything: evaluation.
+    pub fn evaluate(&self, hidden: &HiddenStates) -> Result<HiddenStates, SplitError> {
+        hidden.check(self.width)?;
+        Ok(HiddenStates::new(&no_grad(|| self.stack.run(hidden.tensor(), None))))
+    }
+
+    /// Back-propagates the gradient at the stage's output.
+    pub fn backward(
+        &mut self,
+        step: StepId,
+        grad: &HiddenStates,
+    ) -> Result<BodyGradient, SplitError> {
+        grad.check(self.width)?;
+        match std::mem::replace(&mut self.phase, Phase::Idle { stepped: None }) {
+            Phase::Forwarded { step: pending, pass } if pending == step => {
+                let grad = self.stack.backward(pass, grad.tensor().shallow_clone());
+                let squared_norm = self.part.squared_grad_norm();
+                self.phase = Phase::Backwarded { step, grad, squared_norm };
+            }
+            other => self.phase = other,
+        }
+        match &self.phase {
+            Phase::Backwarded { step: done, grad, squared_norm } if *done == step => {
+                Ok(BodyGradient { hidden: HiddenStates::new(grad), squared_norm: *squared_norm })
+            }
+            _ => Err(SplitError::UnknownStep { step }),
+        }
+    }
+
+    /// Makes the optimiser step; made only once however often it is asked for.
+    pub fn step(&mut self, step: StepId, plan: StepPlan) -> Result<(), SplitError> {
+        match self.phase {
+            Phase::Backwarded { step: pending, .. } if pending == step => {
+                self.part.step(plan);
+                self.phase = Phase::Idle { stepped: Some(step) };
+                Ok(())
+            }
+            Phase::Idle { stepped: Some(done) } if done == step => Ok(()),
+            _ => Err(SplitError::UnknownStep { step }),
+        }
+    }
+
+    /// Ends the session and hands out the trained part. A pending step is dropped.
+    pub fn close(mut self) -> TrainablePart {
+        self.part.clear_grads();
+        self.part
+    }
+
+    fn newest(&self) -> Option<StepId> {
+        match self.phase {
+            Phase::Idle { stepped } => stepped,
+            Phase::Forwarded { step, .. } | Phase::Backwarded { step, .. } => Some(step),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The client's side: front and back of its model, with data, prompts and labels beside them.
+//!
+//! Shapes: B = batch, T = positions, D = hidden width, M = labelled positions, V = candidates.
+
+use std::collections::BTreeMap;
+
+use tch::{Tensor, no_grad};
+
+use super::SplitError;
+use super::body::StepPlan;
+use super::hidden::HiddenStates;
+use super::stack::{BlockStack, StackPass};
+use crate::model::backbone::{Backbone, Batch, Ends, backward, cross_entropy};
+use crate::model::cut::Place;
+use crate::model::layout::Layout;
+use crate::model::mask::{MaskSeed, dropout};
+use crate::model::norm::RmsNorm;
+use crate::model::rope::RopeTable;
+use crate::model::spec::{BaseWeights, Params};
+use crate::training::TrainablePart;
+
+/// Front and back of one client, with their optimiser state.
+pub struct ClientModel {
+    backbone: Box<dyn Backbone>,
+    base: BaseWeights,
+    front: TrainablePart,
+    back: TrainablePart,
+    trainable: BTreeMap<String, Tensor>,
+    front_stack: BlockStack,
+    back_stack: BlockStack,
+    final_norm: RmsNorm,
+    dropout: f64,
+    loss_chunk: i64,
+    width: i64,
+}
+
+/// A step whose front has run: waits for the gradient at the cut.
+pub struct FrontPass {
+    ends: Ends,
+    embedded_btd: Tensor,
+    input_grad: bool,
+    pass: StackPass,
+    masks: MaskSeed,
+}
+
+/// A step whose back has run.
+#[derive(Debug)]
+pub struct BackPass {
+    /// Sum of the loss over the batch's labels, in nats.
+    pub loss_sum: f64,
+    /// Gradient at the back's input, `[B, T, D]`.
+    pub hidden: HiddenStates,
+}
+
+impl ClientModel {
+    /// A model from a client's two parts over the shared base.
+    pub fn new(
+        backbone: Box<dyn Backbone>,
+        layout: &Layout,
+        base: BaseWeights,
+        rope: &RopeTable,
+        recompute: bool,
+        loss_chunk: i64,
+        front: TrainablePart,
+        back: TrainablePart,
+    ) -> Self {
+        let mut trainable = front.by_name();
+        trainable.extend(back.by_name());
+        let params = Params { base: &base, trainable: &trainable };
+        let stack = |place| {
+            let blocks = layout.cut.blocks(place);
+            BlockStack::new(&params, layout, blocks, rope.share(), recompute)
+        };
+        let (front_stack, back_stack) = (stack(Place::Front), stack(Place::Back));
+        let final_norm = layout.final_norm(&params);
+        Self {
+            backbone,
+            front_stack,
+            back_stack,
+            final_norm,
+            dropout: layout.model.dropout,
+            loss_chunk,
+            width: layout.model.hidden,
+            base,
+            front,
+            back,
+            trainable,
+        }
+    }
+
+    /// Embeds the batch and runs the front's blocks.
+    pub fn forward_front(&self, batch: &Batch, masks: MaskSeed) -> (HiddenStates, FrontPass) {
+        let ends = self.ends();
+        let embedded_btd = ends.embed(&batch.ids_bt);
+        let embedded_btd = dropout(&embedded_btd, self.dropout, "embedding", Some(&masks));
+        let input_grad = embedded_btd.requires_grad();
+        let (hidden, pass) = self.front_stack.forward(&embedded_btd, input_grad, Some(masks));
+        let pending = FrontPass { ends, embedded_btd, input_grad, pass, masks };
+        (HiddenStates::new(&hidden), pending)
+    }
+
+    /// Runs the back, the loss, and back-propagates to the back's input.
+    pub fn run_back(
+        &self,
+        pending: &FrontPass,
+        hidden: &HiddenStates,
+        batch: &Batch,
+    ) -> Result<BackPass, SplitError> {
+        hidden.check(self.width)?;
+        let (output_btd, pass) =
+            self.back_stack.forward(hidden.tensor(), true, Some(pending.masks));
+        let output_leaf = output_btd.set_requires_grad(true);
+        let loss_sum = self.head_backward(&pending.ends, &output_leaf, batch);
+        let grad = self.back_stack.backward(pass, output_leaf.grad());
+        Ok(BackPass { loss_sum, hidden: HiddenStates::new(&grad) })
+    }
+
+    /// Final norm, scores and loss of `[B, T, D]`; back-propagates into `output_btd`. Returns the
+    /// summed loss in nats.
+    pub fn head_backward(&self, ends: &Ends, output_btd: &Tensor, batch: &Batch) -> f64 {
+        let rows_md = output_btd.view([-1, self.width]).index_select(0, &batch.rows_m);
+        let normed_md = self.final_norm.forward(&rows_md);
+        let loss =
+            cross_entropy(&normed_md.detach(), &batch.labels_m, &ends.outputs_vd, self.loss_chunk);
+        backward(&normed_md, &loss.rows_md);
+        loss.loss_sum
+    }
+
+    /// Back-propagates the gradient at the cut through the front and what both ends share.
+    pub fn backward_front(
+        &self,
+        pending: FrontPass,
+        grad: &HiddenStates,
+    ) -> Result<(), SplitError> {
+        grad.check(self.width)?;
+        let FrontPass { ends, embedded_btd, input_grad, pass, .. } = pending;
+        let grad = self.front_stack.backward(pass, grad.tensor().shallow_clone());
+        if input_grad {
+            backward(&embedded_btd, &grad);
+        }
+        ends.backward();
+        Ok(())
+    }
+
+    /// Squared gradient norms of front and back.
+    pub fn squared_grad_norms(&self) -> (f64, f64) {
+        (self.front.squared_grad_norm(), self.back.squared_grad_norm())
+    }
+
+    /// Makes the optimiser step of front and back.
+    pub fn step(&mut self, plan: StepPlan) {
+        self.front.step(plan);
+        self.back.step(plan);
+    }
+
+    /// Optimiser steps made so far, over all rounds unless moments are reset.
+    pub fn steps(&self) -> u64 {
+        self.front.steps()
+    }
+
+    /// The ends for one step, or under `no_grad` for one evaluation.
+    pub fn ends(&self) -> Ends {
+        self.backbone.open(&Params { base: &self.base, trainable: &self.trainable })
+    }
+
+    /// Front without a graph: evaluation.
+    pub fn evaluate_front(&self, ends: &Ends, ids_bt: &Tensor) -> HiddenStates {
+        HiddenStates::new(&no_grad(|| self.front_stack.run(&ends.embed(ids_bt), None)))
+    }
+
+    /// Scores of every candidate at the given positions: `[B, T, D]` and `[M]` to `[M, V]`, f32.
+    pub fn evaluate_back(
+        &self,
+        ends: &Ends,
+        hidden: &HiddenStates,
+        rows_m: &Tensor,
+    ) -> Result<Tensor, SplitError> {
+        hidden.check(self.width)?;
+        Ok(no_grad(|| {
+            let output_btd = self.back_stack.run(hidden.tensor(), None);
+            let rows_md = output_btd.view([-1, self.width]).index_select(0, rows_m);
+            let normed_md = self.final_norm.forward(&rows_md);
+            normed_md.matmul(&ends.outputs_vd.tr()).to_kind(tch::Kind::Float)
+        }))
+    }
+
+    /// Runs the whole client side in the caller's graph; the unsplit reference of the tests and
+    /// the benches. `body` maps the front's output to the back's input.
+    pub fn unsplit_step(
+        &self,
+        batch: &Batch,
+        masks: MaskSeed,
+        body: impl FnOnce(Tensor) -> Tensor,
+    ) -> f64 {
+        let ends = self.ends();
+        let embedded_btd = ends.embed(&batch.ids_bt);
+        let embedded_btd = dropout(&embedded_btd, self.dropout, "embedding", Some(&masks));
+        let hidden_btd = body(self.front_stack.run(&embedded_btd, Some(&masks)));
+        let output_btd = self.back_stack.run(&hidden_btd, Some(&masks));
+        let loss_sum = self.head_backward(&ends, &output_btd, batch);
+        ends.backward();
+        loss_sum
+    }
+
+    /// Ends the local round and hands out front and back.
+    pub fn close(self) -> (TrainablePart, TrainablePart) {
+        (self.front, self.back)
+    }
+}

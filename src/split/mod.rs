@@ -1,0 +1,56 @@
+//! Split training: half passes over the cut, and the session that makes them safe to repeat.
+
+mod body;
+mod client;
+mod hidden;
+mod stack;
+
+use tch::TchError;
+use thiserror::Error;
+
+pub use body::{BodyGradient, BodySession, StepPlan};
+pub use client::{BackPass, ClientModel, FrontPass};
+pub use hidden::HiddenStates;
+pub use stack::{BlockStack, StackPass};
+
+use crate::ids::StepId;
+
+/// Why one side of the cut refused a half step.
+#[derive(Debug, Error)]
+pub enum SplitError {
+    /// Sender and receiver disagree about a shape: a bug or a wrong config.
+    #[error("hidden states have shape {got:?}, expected [batch, tokens, {width}] of floats")]
+    ShapeMismatch {
+        /// Shape received.
+        got: Vec<i64>,
+        /// Hidden width of the model.
+        width: i64,
+    },
+
+    /// A message arrived for a forward pass this side does not hold, as after a restart.
+    #[error("no forward pass is pending for step {step}")]
+    UnknownStep {
+        /// Step the message belongs to.
+        step: StepId,
+    },
+
+    /// A message of a step that was finished before: late or replayed.
+    #[error("step {step} is over, the session is at {newest}")]
+    StaleStep {
+        /// Step the message belongs to.
+        step: StepId,
+        /// Newest step of the session.
+        newest: StepId,
+    },
+
+    /// libtorch refused an operation, for instance for lack of memory.
+    #[error("failed to run the model")]
+    Torch(#[from] TchError),
+}
+
+impl SplitError {
+    /// Tells whether the client may run its local round again.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, SplitError::UnknownStep { .. })
+    }
+}

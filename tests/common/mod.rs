@@ -1,0 +1,130 @@
+//! Small models and batches that the integration tests share.
+
+use fellrec::config::{LoraConfig, ModelConfig, OptimizerConfig, OrNone, SplitConfig, Trainable};
+use fellrec::ids::{ClientId, Round, StepId};
+use fellrec::model::backbone::Backbone;
+use fellrec::model::causal_lm::CausalLm;
+use fellrec::model::cut::{Cut, Place};
+use fellrec::model::item_tokens::ItemTokens;
+use fellrec::model::layout::Layout;
+use fellrec::model::mask::MaskSeed;
+use fellrec::model::rope::RopeTable;
+use fellrec::split::{BodySession, ClientModel};
+use fellrec::training::{AdamW, TrainablePart};
+use tch::{Device, Kind};
+
+pub const SEED: u64 = 7;
+
+pub fn model(trainable: Trainable) -> ModelConfig {
+    let text = r#"
+        backbone = "item-tokens"
+        hidden = 16
+        layers = 4
+        heads = 4
+        kv_heads = 2
+        ffn = 24
+        rope_theta = 10000.0
+        norm_eps = 1e-6
+        init_std = 0.02
+        vocab = 40
+        tokenizer = "none"
+        max_title_tokens = 4
+        max_history = 8
+        trainable = "full"
+        dropout = 0.1
+    "#;
+    ModelConfig { trainable, ..toml::from_str(text).expect("the text is a model section") }
+}
+
+pub fn lora() -> LoraConfig {
+    let text = r#"
+        rank = 4
+        alpha = 8.0
+        dropout = 0.1
+        targets = ["q_proj", "v_proj", "down_proj"]
+    "#;
+    toml::from_str(text).expect("the text is a lora section")
+}
+
+pub fn optimizer() -> OptimizerConfig {
+    let text = r#"
+        learning_rate = 1e-2
+        beta1 = 0.9
+        beta2 = 0.98
+        eps = 1e-8
+        weight_decay = 0.01
+        clip_norm = 0.05
+        warmup_steps = 3
+        reset_each_round = false
+    "#;
+    toml::from_str(text).expect("the text is an optimizer section")
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ends {
+    Items,
+    Language { tied: bool },
+}
+
+pub fn backbone(ends: Ends, model: &ModelConfig) -> Box<dyn Backbone> {
+    match ends {
+        Ends::Items => {
+            let titles: Vec<Vec<u32>> =
+                (0..30u32).map(|item| vec![item % 40, (item * 7 + 3) % 40]).collect();
+            Box::new(ItemTokens::new(model, 40, &titles, Device::Cpu))
+        }
+        Ends::Language { tied } => Box::new(CausalLm::new(model, 30, tied)),
+    }
+}
+
+/// One client and the stages that serve it, all in this thread.
+pub struct Party {
+    pub layout: Layout,
+    pub client: ClientModel,
+    pub stages: Vec<BodySession>,
+}
+
+pub fn split(k_front: i64, k_back: i64, stages: OrNone<Vec<(i64, i64)>>) -> SplitConfig {
+    SplitConfig { k_front, k_back, stages, replicas: OrNone::None }
+}
+
+impl Party {
+    pub fn new(ends: Ends, trainable: Trainable, split: &SplitConfig, recompute: bool) -> Self {
+        let model = model(trainable);
+        let backbone = backbone(ends, &model);
+        let layout = Layout::new(&model, &lora(), Cut::new(&model, split), backbone.as_ref());
+        let places = layout.cut.places();
+        let base = layout.frozen_base(&places, SEED, Kind::Float, Device::Cpu);
+        let rope = RopeTable::new(64, model.head_dim(), 1e4, Kind::Float, Device::Cpu);
+        let part = |place| {
+            let slice = layout.initial_slice(place, SEED);
+            TrainablePart::new(&slice, AdamW::new(&optimizer()), Device::Cpu)
+        };
+        let stages = (0..layout.cut.stages().len())
+            .map(|stage| {
+                let place = Place::Stage(stage);
+                let (id, rope) = (ClientId(0), rope.share());
+                BodySession::new(id, SEED, &layout, place, &base, rope, recompute, part(place))
+            })
+            .collect();
+        let client = ClientModel::new(
+            backbone,
+            &layout,
+            base.share(),
+            &rope,
+            recompute,
+            5,
+            part(Place::Front),
+            part(Place::Back),
+        );
+        Self { layout, client, stages }
+    }
+}
+
+pub fn step_id(step: u64) -> StepId {
+    StepId { round: Round(0), step }
+}
+
+pub fn masks(step: u64) -> MaskSeed {
+    MaskSeed { run_seed: SEED, client: ClientId(0), step: step_id(step) }
+}
