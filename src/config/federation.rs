@@ -32,6 +32,14 @@ pub struct FederationConfig {
     pub patience: OrNone<NonZeroU32>,
 }
 
+impl FederationConfig {
+    /// How many of `clients` take part in a round: the sampled share, rounded, and at least one.
+    pub fn participants(&self, clients: u32) -> u32 {
+        let share = (f64::from(clients) * self.participation).round() as u32;
+        share.clamp(1, clients.max(1))
+    }
+}
+
 /// Who learns from whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -3,28 +3,44 @@
 //! One file a section group. [`Config`] is what the files, the environment and `--set` resolve to
 //! after [`Config::validate`]; nothing else in the crate reads a configuration source.
 
+mod checks;
 mod data;
+mod error;
 mod federation;
+mod keys;
+mod layers;
 mod model;
 mod optional;
+mod presets;
 mod runtime;
+mod source;
+mod stored;
 mod training;
+mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub use data::{
     AssignmentKind, ClientsConfig, DataConfig, DataFormat, SplitKind, SyntheticConfig, TableConfig,
 };
+pub use error::{ConfigError, Violation};
 pub use federation::{
     FederationConfig, HeatingConfig, HeatingForm, HeatingOverride, MixingConfig, MixingGroups,
     MixingRuleKind, Normalisation, Quorum, ScreeningConfig, SimilarityKind,
 };
+pub use keys::{KeyDoc, keys};
+pub use layers::{Layers, Loaded};
 pub use model::{BackboneKind, LoraConfig, ModelConfig, Projection, SplitConfig, Trainable};
 pub use optional::OrNone;
+pub use presets::{DEFAULT_TOML, PRESETS, Preset};
 pub use runtime::{
     CheckpointConfig, DeviceName, DtypeName, LoggingConfig, RunConfig, RuntimeConfig,
 };
+pub use source::Origin;
 pub use training::{EvaluationConfig, OptimizerConfig, TrainingConfig};
+
+/// Environment variables with this prefix set keys: `FELLREC__SECTION__KEY`.
+pub const ENVIRONMENT_PREFIX: &str = "FELLREC__";
 
 /// A whole run, resolved and validated. Sections and keys are those of `configs/default.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

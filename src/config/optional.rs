@@ -67,7 +67,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OrNoneVisitor<T> {
         if word == "none" {
             return Ok(OrNone::None);
         }
-        T::deserialize(StrDeserializer::new(word)).map(OrNone::Some)
+        T::deserialize(StrDeserializer::new(word))
+            .map(OrNone::Some)
+            .map_err(|error: E| E::custom(format!("{}, or \"none\"", error.to_string().trim_end())))
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {

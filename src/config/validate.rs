@@ -1,0 +1,374 @@
+//! What a configuration must satisfy beyond the types of its fields: every rule, checked at once.
+
+use std::collections::BTreeSet;
+
+use super::checks::Checks;
+use super::{
+    AssignmentKind, Config, ConfigError, DataFormat, DtypeName, MixingRuleKind, OrNone, Quorum,
+    SimilarityKind, SplitKind, Trainable,
+};
+
+impl Config {
+    /// Checks every rule that one value or several together can break.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with all violations.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut checks = Checks::default();
+        self.check_machine(&mut checks);
+        self.check_data(&mut checks);
+        self.check_clients(&mut checks);
+        self.check_model(&mut checks);
+        self.check_lora(&mut checks);
+        self.check_split(&mut checks);
+        self.check_training(&mut checks);
+        self.check_federation(&mut checks);
+        self.check_evaluation(&mut checks);
+        // With the other assignments only the data tell the number: see `validate_clients`.
+        if matches!(self.clients.assignment, AssignmentKind::KMeans | AssignmentKind::Uniform) {
+            self.check_membership(self.clients.count.get(), &mut checks);
+        }
+        checks.finish()
+    }
+
+    /// Checks the rules that depend on how many clients the data were cut into.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with all violations.
+    pub fn validate_clients(&self, clients: u32) -> Result<(), ConfigError> {
+        let mut checks = Checks::default();
+        self.check_membership(clients, &mut checks);
+        checks.finish()
+    }
+
+    fn check_machine(&self, checks: &mut Checks) {
+        checks.require(
+            !self.run.out.as_os_str().is_empty(),
+            "run.out",
+            "\"\"",
+            "must name a folder",
+        );
+        let half = self.runtime.dtype == DtypeName::Bf16;
+        checks.require(
+            !(half && self.model.trainable == Trainable::Full),
+            "runtime.dtype",
+            "bf16",
+            "must be f32 when model.trainable = \"full\": trained parameters and moments stay f32",
+        );
+    }
+
+    fn check_data(&self, checks: &mut Checks) {
+        let data = &self.data;
+        let synthetic = data.format == DataFormat::Synthetic;
+        match &data.path {
+            OrNone::None => checks.require(
+                synthetic,
+                "data.path",
+                "none",
+                "must name the data folder unless data.format = \"synthetic\"",
+            ),
+            OrNone::Some(path) => checks.require(
+                !synthetic,
+                "data.path",
+                path.display(),
+                "must be \"none\" with data.format = \"synthetic\", which reads no folder",
+            ),
+        }
+        checks.require(
+            data.split == SplitKind::LeaveOneOut || data.format == DataFormat::Sequences,
+            "data.split",
+            "given",
+            "needs data.format = \"sequences\", the only one with parts of its own",
+        );
+        if synthetic {
+            self.check_synthetic(checks);
+        }
+        if data.format == DataFormat::Table {
+            self.check_table(checks);
+        }
+    }
+
+    fn check_synthetic(&self, checks: &mut Checks) {
+        let synthetic = &self.data.synthetic;
+        let (users, items) = (synthetic.users.get(), synthetic.items.get());
+        let (groups, history) = (synthetic.groups.get(), synthetic.mean_history.get());
+        let rule = format!("must not exceed data.synthetic.users ({users})");
+        checks.require(groups <= users, "data.synthetic.groups", groups, rule);
+        let rule = format!("must not exceed data.synthetic.items ({items})");
+        checks.require(groups <= items, "data.synthetic.groups", groups, rule);
+        checks.require(
+            groups >= 2 || !synthetic.odd_group,
+            "data.synthetic.odd_group",
+            true,
+            "needs data.synthetic.groups of at least 2",
+        );
+        let rule = format!("must be below data.synthetic.items ({items}): items do not repeat");
+        checks.require(history < items, "data.synthetic.mean_history", history, rule);
+        checks.require(
+            history >= 3,
+            "data.synthetic.mean_history",
+            history,
+            "must be at least 3: training, validation and test take one each",
+        );
+    }
+
+    fn check_table(&self, checks: &mut Checks) {
+        let table = &self.data.table;
+        checks.require(
+            ["auto", ",", ";", "|", "\t", "\\t"].contains(&table.delimiter.as_str()),
+            "data.table.delimiter",
+            format!("{:?}", table.delimiter),
+            r#"must be "auto", ",", ";", "|" or "\t""#,
+        );
+        let columns = [
+            ("data.table.user_column", &table.user_column),
+            ("data.table.item_column", &table.item_column),
+            ("data.table.title_column", &table.title_column),
+        ];
+        for (key, column) in columns {
+            checks.require(!column.is_empty(), key, "\"\"", "must name a column");
+        }
+        checks.require(
+            table.user_column != table.item_column,
+            "data.table.item_column",
+            &table.item_column,
+            "must differ from data.table.user_column",
+        );
+    }
+
+    fn check_clients(&self, checks: &mut Checks) {
+        let clients = &self.clients;
+        let assignment = clients.assignment;
+        checks.require(
+            assignment != AssignmentKind::File || clients.file != OrNone::None,
+            "clients.file",
+            "none",
+            "must name the file of `user,client` rows when clients.assignment = \"file\"",
+        );
+        if assignment == AssignmentKind::Attribute {
+            checks.require(
+                clients.attribute != OrNone::None,
+                "clients.attribute",
+                "none",
+                "must name a user attribute when clients.assignment = \"attribute\"",
+            );
+            checks.require(
+                self.data.format != DataFormat::Sequences,
+                "clients.assignment",
+                "attribute",
+                "needs user attributes, which data.format = \"sequences\" has not",
+            );
+            checks.require(
+                self.data.format != DataFormat::Table || self.data.table.users != OrNone::None,
+                "data.table.users",
+                "none",
+                "must name the users file when clients.assignment = \"attribute\"",
+            );
+        }
+        let count = clients.count.get();
+        let users = self.data.synthetic.users.get();
+        let cut = matches!(assignment, AssignmentKind::KMeans | AssignmentKind::Uniform);
+        if cut && self.data.format == DataFormat::Synthetic {
+            let rule = format!("must not exceed data.synthetic.users ({users})");
+            checks.require(count <= users, "clients.count", count, rule);
+        }
+    }
+
+    fn check_model(&self, checks: &mut Checks) {
+        let model = &self.model;
+        let sizes = [
+            ("model.hidden", model.hidden),
+            ("model.layers", model.layers),
+            ("model.heads", model.heads),
+            ("model.kv_heads", model.kv_heads),
+            ("model.ffn", model.ffn),
+            ("model.vocab", model.vocab),
+            ("model.max_title_tokens", model.max_title_tokens),
+            ("model.max_history", model.max_history),
+        ];
+        for (key, size) in sizes {
+            checks.at_least_one(key, size);
+        }
+        checks.positive("model.rope_theta", model.rope_theta);
+        checks.positive("model.norm_eps", model.norm_eps);
+        checks.positive("model.init_std", model.init_std);
+        checks.probability("model.dropout", model.dropout);
+
+        let (hidden, heads, kv_heads) = (model.hidden, model.heads, model.kv_heads);
+        if hidden < 1 || heads < 1 || kv_heads < 1 {
+            return;
+        }
+        let rule = format!("must divide model.hidden ({hidden})");
+        checks.require(hidden % heads == 0, "model.heads", heads, rule);
+        let width = model.head_dim();
+        checks.require(
+            hidden % heads != 0 || width % 2 == 0,
+            "model.heads",
+            heads,
+            format!("must leave an even head width, got {width}: RoPE turns pairs of features"),
+        );
+        let rule = format!("must divide model.heads ({heads})");
+        checks.require(heads % kv_heads == 0, "model.kv_heads", kv_heads, rule);
+    }
+
+    fn check_lora(&self, checks: &mut Checks) {
+        let lora = &self.lora;
+        checks.at_least_one("lora.rank", lora.rank);
+        checks.positive("lora.alpha", lora.alpha);
+        checks.probability("lora.dropout", lora.dropout);
+        checks.require(
+            !lora.targets.is_empty(),
+            "lora.targets",
+            "[]",
+            "must name at least one projection",
+        );
+        let unique: BTreeSet<_> = lora.targets.iter().collect();
+        checks.require(
+            unique.len() == lora.targets.len(),
+            "lora.targets",
+            format!("{:?}", lora.targets),
+            "must not name a projection twice",
+        );
+    }
+
+    fn check_split(&self, checks: &mut Checks) {
+        let (front, back, layers) = (self.split.k_front, self.split.k_back, self.model.layers);
+        checks.require(
+            front >= 1,
+            "split.k_front",
+            front,
+            "must be at least 1: with 0 the embedding would leave the client",
+        );
+        checks.require(back >= 0, "split.k_back", back, "must be at least 0");
+        if let OrNone::Some(replicas) = self.split.replicas {
+            checks.at_least_one("split.replicas", i64::from(replicas));
+        }
+        if front < 1 || back < 0 || layers < 1 {
+            return;
+        }
+        if front.saturating_add(back) > layers {
+            let rule =
+                format!("with split.k_back ({back}) must not exceed model.layers ({layers})");
+            checks.require(false, "split.k_front", front, rule);
+            return;
+        }
+        if let OrNone::Some(stages) = &self.split.stages {
+            let body = (front, layers - back);
+            let rule = format!(
+                "must cut the server's blocks [{}, {}) into consecutive, non-empty ranges",
+                body.0, body.1
+            );
+            checks.require(tiles(stages, body), "split.stages", format!("{stages:?}"), rule);
+        }
+    }
+
+    fn check_training(&self, checks: &mut Checks) {
+        let optimizer = &self.optimizer;
+        checks.batch("training.batch", self.training.batch.get());
+        checks.at_least_one("training.loss_chunk", self.training.loss_chunk);
+        checks.positive("optimizer.learning_rate", optimizer.learning_rate);
+        checks.probability("optimizer.beta1", optimizer.beta1);
+        checks.probability("optimizer.beta2", optimizer.beta2);
+        checks.positive("optimizer.eps", optimizer.eps);
+        let decay = optimizer.weight_decay;
+        checks.require(
+            decay.is_finite() && decay >= 0.0,
+            "optimizer.weight_decay",
+            decay,
+            "must be a finite number of at least 0",
+        );
+        if let OrNone::Some(norm) = optimizer.clip_norm {
+            checks.positive("optimizer.clip_norm", norm);
+        }
+    }
+
+    fn check_federation(&self, checks: &mut Checks) {
+        let share = self.federation.participation;
+        checks.require(
+            share > 0.0 && share <= 1.0,
+            "federation.participation",
+            share,
+            "must be above 0 and at most 1",
+        );
+
+        let mixing = &self.mixing;
+        checks.require(
+            mixing.rule != MixingRuleKind::Fellrec
+                || mixing.similarity != SimilarityKind::Product
+                || self.model.trainable == Trainable::Lora,
+            "mixing.similarity",
+            "product",
+            "needs model.trainable = \"lora\": it compares the products BA of adapters",
+        );
+        checks.at_least("mixing.sharpness", mixing.sharpness, 1.0);
+        checks.positive("mixing.temperature", mixing.temperature);
+
+        let heating = &self.heating;
+        checks.positive("heating.alpha", heating.alpha);
+        checks.positive("heating.beta", heating.beta);
+        if let OrNone::Some(tau) = heating.tau {
+            checks.positive("heating.tau", tau);
+        }
+        let mut seen = BTreeSet::new();
+        for (position, own) in heating.overrides.iter().enumerate() {
+            let key = format!("heating.overrides[{position}]");
+            checks.require(
+                seen.insert(own.client),
+                &key,
+                own.client,
+                "must not name a client that an earlier entry names",
+            );
+            checks.require(
+                own.alpha.is_some() || own.beta.is_some(),
+                &key,
+                own.client,
+                "must give alpha, beta or both",
+            );
+            for (name, value) in [("alpha", own.alpha), ("beta", own.beta)] {
+                if let Some(value) = value {
+                    checks.positive(&format!("{key}.{name}"), value);
+                }
+            }
+        }
+        checks.at_least("screening.max_norm_ratio", self.screening.max_norm_ratio, 1.0);
+    }
+
+    fn check_evaluation(&self, checks: &mut Checks) {
+        let ks = &self.evaluation.ks;
+        let ascending = ks.windows(2).all(|pair| pair[0] < pair[1]);
+        checks.require(
+            !ks.is_empty() && ks[0] > 0 && ascending,
+            "evaluation.ks",
+            format!("{ks:?}"),
+            "must hold at least one cut-off, all above 0, ascending",
+        );
+        checks.batch("evaluation.batch", self.evaluation.batch.get());
+    }
+
+    fn check_membership(&self, clients: u32, checks: &mut Checks) {
+        let participants = self.federation.participants(clients);
+        if let Quorum::AtLeast(quorum) = self.federation.quorum {
+            let rule =
+                format!("must not exceed the {participants} of {clients} clients in a round");
+            checks.require(quorum.get() <= participants, "federation.quorum", quorum, rule);
+        }
+        for (position, own) in self.heating.overrides.iter().enumerate() {
+            let key = format!("heating.overrides[{position}].client");
+            let rule = format!("must be below the number of clients ({clients})");
+            checks.require(own.client.0 < clients, &key, own.client.0, rule);
+        }
+    }
+}
+
+/// Whether the ranges follow each other without gap or overlap from one end of the body to the other.
+fn tiles(stages: &[(i64, i64)], (start, end): (i64, i64)) -> bool {
+    let mut next = start;
+    for &(from, to) in stages {
+        if from != next || to <= from {
+            return false;
+        }
+        next = to;
+    }
+    // No stage at all tiles an empty body only: with k_front + k_back = layers nothing is offloaded.
+    next == end
+}
