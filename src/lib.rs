@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod data;
+pub mod federation;
 pub mod ids;
 pub mod model;
 pub mod seed;

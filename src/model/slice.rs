@@ -130,7 +130,8 @@ impl Slice {
 
     /// Detached copy that shares no storage with this slice (protocol.md section 3).
     pub fn deep_copy(&self) -> Self {
-        let copy = |t: &NamedTensor| NamedTensor::new(&t.name, t.tensor.detach().copy());
+        let copy =
+            |t: &NamedTensor| NamedTensor::new(&t.name, t.tensor.detach().contiguous().copy());
         Self { tensors: self.tensors.iter().map(copy).collect() }
     }
 

@@ -2,13 +2,13 @@
 
 use std::cmp::Ordering;
 
-use tch::Kind;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{NamedTensor, Part, Slice, Theta, natural_cmp};
 
 /// Why two slices cannot be mixed or swapped for each other.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum LayoutError {
     /// A tensor that must be there is not.
     #[error("tensor {name} is missing")]
@@ -33,14 +33,14 @@ pub enum LayoutError {
         expected: Vec<i64>,
     },
     /// Same name, other number type.
-    #[error("tensor {name} has type {got:?}, expected {expected:?}")]
+    #[error("tensor {name} has type {got}, expected {expected}")]
     Dtype {
         /// Its checkpoint name.
         name: String,
-        /// Type it has.
-        got: Kind,
-        /// Type it must have.
-        expected: Kind,
+        /// Type it has, by libtorch's name.
+        got: String,
+        /// Type it must have, by libtorch's name.
+        expected: String,
     },
 }
 
@@ -90,6 +90,7 @@ fn same_tensor_layout(have: &NamedTensor, want: &NamedTensor) -> Result<(), Layo
     }
     let (got, expected) = (have.tensor.kind(), want.tensor.kind());
     if got != expected {
+        let (got, expected) = (format!("{got:?}"), format!("{expected:?}"));
         return Err(LayoutError::Dtype { name: name(), got, expected });
     }
     Ok(())

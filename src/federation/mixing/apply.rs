@@ -1,0 +1,104 @@
+//! `Theta_c <- Theta_c + sum over i != c of n_ci (Theta_i - Theta_c)`, all from one snapshot.
+//!
+//! Shapes: N = clients, M = clients that move, p = columns of a block.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor, no_grad};
+
+use super::{MixingError, MixingWeights};
+use crate::federation::cohort::{Cohort, across, column_blocks, stack_rows};
+use crate::federation::matrix::Matrix;
+use crate::ids::ClientId;
+use crate::model::slice::{NamedTensor, Part, Slice, Theta};
+
+/// New tensors of every participant. The inputs are only read (Jacobi), the outputs share no
+/// storage with anything.
+///
+/// Exact where it matters: a client whose off-diagonal weights are all 0, and every number that is
+/// the same on all clients, keep each bit. Sums run in f64 in client-id order and are rounded once.
+///
+/// # Errors
+/// [`MixingError::OtherClients`] when the weights were made for another cohort.
+pub fn mix(
+    cohort: &Cohort<'_>,
+    weights: &MixingWeights,
+) -> Result<BTreeMap<ClientId, Theta>, MixingError> {
+    let clients = cohort.clients();
+    if weights.clients() != clients {
+        let (got, expected) = (weights.clients().len(), clients.len());
+        return Err(MixingError::OtherClients { got, expected });
+    }
+    let thetas = cohort.thetas();
+    no_grad(|| {
+        let mix_part = |part| mix_part(&thetas, part, &Pull::of(weights.matrices().of(part)));
+        let (fronts, bodies, backs) =
+            (mix_part(Part::Front), mix_part(Part::Body), mix_part(Part::Back));
+        let slices = fronts.into_iter().zip(bodies).zip(backs);
+        let mixed = slices.map(|((front, body), back)| Theta { front, body, back });
+        Ok(clients.into_iter().zip(mixed).collect())
+    })
+}
+
+/// Off-diagonal weights of the clients that move at all.
+struct Pull {
+    /// Rows of those clients, ascending.
+    moving: Vec<i64>,
+    /// Their rows with a zero diagonal, `[M, N]`.
+    weights_mn: Tensor,
+    /// Sums of those rows, `[M, 1]`.
+    sums_m1: Tensor,
+}
+
+impl Pull {
+    fn of(weights: &Matrix) -> Self {
+        let size = weights.size();
+        let moves = |c: &usize| (0..size).any(|i| i != *c && weights.get(*c, i) != 0.0);
+        let moving: Vec<i64> = (0..size).filter(moves).map(|c| c as i64).collect();
+        let off_diagonal =
+            Matrix::from_fn(size, |c, i| if c == i { 0.0 } else { weights.get(c, i) });
+        let weights_mn = off_diagonal.to_tensor().index_select(0, &Tensor::from_slice(&moving));
+        let sums_m1 = weights_mn.sum_dim_intlist([1i64].as_slice(), true, Kind::Double);
+        Self { moving, weights_mn, sums_m1 }
+    }
+
+    /// Rows of the clients that move, mixed, from the rows of all, `[N, p]` to `[M, p]`.
+    fn apply(&self, rows_np: &Tensor) -> Tensor {
+        let moving = Tensor::from_slice(&self.moving);
+        // Differences to the first client instead of the tensors: where all clients agree they
+        // are exactly 0, and so is the step.
+        let differences_np = rows_np - rows_np.narrow(0, 0, 1);
+        let own_mp = differences_np.index_select(0, &moving);
+        let step_mp = self.weights_mn.mm(&differences_np) - &self.sums_m1 * own_mp;
+        let before_mp = rows_np.index_select(0, &moving);
+        // Without the choice, -0.0 plus a step of 0.0 would lose its sign.
+        before_mp.where_self(&step_mp.eq(0.0), &(&before_mp + &step_mp))
+    }
+}
+
+/// The mixed slices of one part, one a client.
+fn mix_part(thetas: &[&Theta], part: Part, pull: &Pull) -> Vec<Slice> {
+    let mut slices: Vec<Slice> = thetas.iter().map(|_| Slice::default()).collect();
+    for (index, named) in thetas[0].part(part).tensors.iter().enumerate() {
+        let mixed = mix_tensor(&across(thetas, part, index), pull);
+        for (slice, tensor) in slices.iter_mut().zip(mixed) {
+            slice.tensors.push(NamedTensor::new(&named.name, tensor));
+        }
+    }
+    slices
+}
+
+fn mix_tensor(tensors: &[&Tensor], pull: &Pull) -> Vec<Tensor> {
+    let mixed: Vec<Tensor> = tensors.iter().map(|t| t.detach().contiguous().copy()).collect();
+    if pull.moving.is_empty() {
+        return mixed;
+    }
+    for (start, length) in column_blocks(tensors[0].numel(), tensors.len()) {
+        let rows_mp = pull.apply(&stack_rows(tensors, start, length)).to_kind(tensors[0].kind());
+        for (row, &client) in pull.moving.iter().enumerate() {
+            let mut target = mixed[client as usize].view([-1]).narrow(0, start, length);
+            target.copy_(&rows_mp.get(row as i64));
+        }
+    }
+    mixed
+}

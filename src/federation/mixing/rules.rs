@@ -1,0 +1,91 @@
+//! The rules that ship: FELLRec's and the baselines it is compared with (method.md sections 3, 9).
+
+use super::{MixingError, MixingInput, MixingRule, MixingWeights};
+use crate::config::{MixingConfig, Normalisation};
+use crate::federation::matrix::{Grouped, Matrix};
+use crate::federation::similarity::similarity;
+
+/// Similarity opened by heating: every client gets its own model.
+///
+/// `a_cc = 1`; for i != c, `a_ci = w_c s_ci^gamma` (`sum`) or `w_c exp((s_ci - 1) / temperature)`
+/// (`softmax`); rows are divided by their sums. The second is the row softmax of
+/// `s / temperature` with `ln w_c` added to the off-diagonal logits, since `s_cc = 1`; the
+/// temperature takes the place of gamma there.
+#[derive(Clone, Debug)]
+pub struct FellRec {
+    config: MixingConfig,
+}
+
+impl FellRec {
+    /// A rule with the keys of section `mixing`.
+    pub fn new(config: MixingConfig) -> Self {
+        Self { config }
+    }
+
+    /// Attention to another client of this similarity, before openness.
+    fn attention(&self, similarity: f64) -> f64 {
+        match self.config.normalisation {
+            Normalisation::Sum => similarity.powf(self.config.sharpness),
+            Normalisation::Softmax => ((similarity - 1.0) / self.config.temperature).exp(),
+        }
+    }
+}
+
+impl MixingRule for FellRec {
+    fn name(&self) -> &'static str {
+        "fellrec"
+    }
+
+    fn weights(&self, input: &MixingInput<'_>) -> Result<MixingWeights, MixingError> {
+        let clients = input.cohort.clients();
+        let openness: Vec<f64> =
+            clients.iter().map(|&client| input.openness_of(client)).collect::<Result<_, _>>()?;
+        let similarity = similarity(self.config.similarity, input.cohort, self.config.groups)?;
+        let attention = similarity.map(|s| {
+            Matrix::from_fn(s.size(), |c, i| {
+                if c == i { 1.0 } else { openness[c] * self.attention(s.get(c, i)) }
+            })
+        });
+        Ok(MixingWeights::normalised(clients, &attention)?.with_similarity(similarity))
+    }
+}
+
+/// Federated averaging: one mean for all, weighted by data size. Source: McMahan et al. 2017.
+#[derive(Clone, Copy, Debug)]
+pub struct FedAvg;
+
+impl MixingRule for FedAvg {
+    fn name(&self) -> &'static str {
+        "fedavg"
+    }
+
+    fn weights(&self, input: &MixingInput<'_>) -> Result<MixingWeights, MixingError> {
+        let clients = input.cohort.clients();
+        let mut sizes = Vec::with_capacity(clients.len());
+        for &client in &clients {
+            let size = input.data_sizes.get(&client).ok_or(MixingError::NoDataSize { client })?;
+            sizes.push(*size as f64);
+        }
+        if sizes.iter().all(|&size| size == 0.0) {
+            return Err(MixingError::NoData);
+        }
+        let rows = Matrix::from_fn(clients.len(), |_, i| sizes[i]);
+        MixingWeights::normalised(clients, &Grouped::One(rows))
+    }
+}
+
+/// No mixing: every client keeps its own tensors, bit for bit.
+#[derive(Clone, Copy, Debug)]
+pub struct Local;
+
+impl MixingRule for Local {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn weights(&self, input: &MixingInput<'_>) -> Result<MixingWeights, MixingError> {
+        let clients = input.cohort.clients();
+        let identity = Matrix::from_fn(clients.len(), |c, i| f64::from(c == i));
+        MixingWeights::new(clients, Grouped::One(identity))
+    }
+}

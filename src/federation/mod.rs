@@ -1,0 +1,11 @@
+//! What makes a federation of clients: who learns from whom, how fast, and what is let in.
+//!
+//! Everything here is a plain function of values; no actor, clock or file is known. Within a round
+//! the order is [`screening`], [`heating`], [`similarity`], [`mixing`] (method.md section 2).
+
+pub mod cohort;
+pub mod heating;
+pub mod matrix;
+pub mod mixing;
+pub mod screening;
+pub mod similarity;
