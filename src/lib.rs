@@ -1,6 +1,8 @@
 //! fellrec: federated, split fine-tuning of language models for recommendation.
 
+pub mod checkpoint;
 pub mod config;
+pub mod cost;
 pub mod data;
 pub mod federation;
 pub mod ids;

@@ -22,6 +22,7 @@ pub struct RunConfig {
 #[allow(missing_docs, reason = "documented in configs/default.toml")]
 pub struct CheckpointConfig {
     pub keep: NonZeroU64,
+    pub fsync: bool,
 }
 
 /// A compute device by name: `cpu` or `cuda:N`.

@@ -7,5 +7,6 @@ pub mod cohort;
 pub mod heating;
 pub mod matrix;
 pub mod mixing;
+pub mod round;
 pub mod screening;
 pub mod similarity;

@@ -50,6 +50,11 @@ impl fmt::Display for Part {
 pub struct Digest(String);
 
 impl Digest {
+    /// Digest of bytes that are no slice, such as a manifest.
+    pub fn of(bytes: &[u8]) -> Self {
+        Sha256::new_with_prefix(bytes).into()
+    }
+
     /// The 64 hex digits.
     pub fn as_str(&self) -> &str {
         &self.0

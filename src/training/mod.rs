@@ -1,9 +1,11 @@
 //! What a client does in a round: batches, the optimiser, and the parts it trains.
 
 mod examples;
+mod local_round;
 mod optimizer;
 mod part;
 
 pub use examples::{Examples, HistoryExamples, RandomTokens};
+pub use local_round::{BodyLink, LocalWork, Timed, local_round};
 pub use optimizer::{AdamW, Moments, clip_scale, learning_rate};
 pub use part::TrainablePart;

@@ -60,7 +60,7 @@ pub enum SliceFileError {
 }
 
 impl Slice {
-    /// Writes a safetensors file and waits until it is on the disk.
+    /// Writes a safetensors file. Waiting until it is on the disk is the commit's business.
     ///
     /// The header's key order is not fixed, so files of equal slices may differ; compare
     /// [`Slice::digest`]. The file appears in place: a commit writes into a folder that it renames.
@@ -86,9 +86,7 @@ impl Slice {
             views.push((*name, view));
         }
         let metadata: HashMap<_, _> = metadata.clone().into_iter().collect();
-        safetensors::serialize_to_file(views, Some(metadata), path)
-            .map_err(|e| bad_format(path, e))?;
-        File::open(path).and_then(|file| file.sync_all()).map_err(|e| bad_io(path, e))
+        safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| bad_format(path, e))
     }
 
     /// Reads a file that [`Slice::write`] wrote, onto the CPU.

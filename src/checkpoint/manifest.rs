@@ -1,0 +1,150 @@
+//! The supervisor's side of a commit: which round is committed and what every member holds for it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::directory::{commit_directory, remove, round_directory, rounds, sha256};
+use super::{CheckpointError, io_error};
+use crate::federation::round::FederationState;
+use crate::ids::Round;
+use crate::model::slice::Digest;
+
+/// Version of the run folder's layout.
+pub const RUN_FORMAT: u32 = 1;
+
+const MANIFEST: &str = "manifest.json";
+
+/// What must be equal for two runs to give equal bits (protocol.md 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// Version of this product.
+    pub product: String,
+    /// Version of libtorch.
+    pub libtorch: String,
+    /// Vector extensions libtorch may use.
+    pub cpu: String,
+    /// Threads within one operation.
+    pub intra_op_threads: u32,
+    /// Devices of clients and shards.
+    pub devices: Vec<String>,
+    /// Number type of base and activations.
+    pub dtype: String,
+    /// Hash of the resolved config.
+    pub config: String,
+}
+
+/// A committed round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundManifest {
+    /// Version of the run folder's layout.
+    pub format: u32,
+    /// What produced it.
+    pub fingerprint: Fingerprint,
+    /// The supervisor's memory.
+    pub state: FederationState,
+    /// Receipt of each member's newest state, by the member's folder within the run folder.
+    pub members: BTreeMap<String, Receipt>,
+    /// Bytes of the event log that belong to this commit.
+    pub events_bytes: u64,
+}
+
+/// What a member holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Round of the state.
+    pub round: Round,
+    /// Digest of the member's own manifest.
+    pub digest: Digest,
+}
+
+/// The manifest as it is on disk: with a checksum over its text.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    sha256: String,
+    manifest: serde_json::Value,
+}
+
+/// A commit that could not be used, and why.
+#[derive(Debug)]
+pub struct Skipped {
+    /// The commit.
+    pub round: Round,
+    /// What is wrong with it.
+    pub error: CheckpointError,
+}
+
+/// Folder with the round manifests of a run.
+#[derive(Clone, Debug)]
+pub struct RunStore {
+    path: PathBuf,
+    fsync: bool,
+}
+
+impl RunStore {
+    /// A store in `path`, made when first written to.
+    pub fn new(path: PathBuf, fsync: bool) -> Self {
+        Self { path, fsync }
+    }
+
+    /// Writes a manifest: from here on the round is committed.
+    pub fn commit(&self, manifest: &RoundManifest) -> Result<(), CheckpointError> {
+        let target = round_directory(&self.path, manifest.state.committed);
+        commit_directory(&target, self.fsync, |folder| {
+            let value = serde_json::to_value(manifest).expect("a manifest is plain data");
+            let sealed = Sealed { sha256: sha256(value.to_string().as_bytes()), manifest: value };
+            let text = serde_json::to_vec_pretty(&sealed).expect("a manifest is plain data");
+            let path = folder.join(MANIFEST);
+            fs::write(&path, text).map_err(io_error(&path))
+        })
+    }
+
+    /// The newest commit that is whole and that `verify` accepts, and the ones passed over.
+    pub fn newest(
+        &self,
+        verify: impl Fn(&RoundManifest) -> Result<(), CheckpointError>,
+    ) -> (Option<RoundManifest>, Vec<Skipped>) {
+        let mut skipped = Vec::new();
+        for round in rounds(&self.path).into_iter().rev() {
+            let path = round_directory(&self.path, round).join(MANIFEST);
+            let found = read(&path).and_then(|manifest| verify(&manifest).map(|()| manifest));
+            match found {
+                Ok(manifest) => return (Some(manifest), skipped),
+                Err(error) => skipped.push(Skipped { round, error }),
+            }
+        }
+        (None, skipped)
+    }
+
+    /// Removes manifests older than the `keep` newest.
+    pub fn retain(&self, keep: u64) -> Result<(), CheckpointError> {
+        let rounds = rounds(&self.path);
+        let surplus = rounds.len().saturating_sub(keep as usize);
+        for round in &rounds[..surplus] {
+            remove(&round_directory(&self.path, *round))?;
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<RoundManifest, CheckpointError> {
+    let bad = |source| CheckpointError::Manifest { path: path.to_owned(), source };
+    let text = fs::read(path).map_err(io_error(path))?;
+    let sealed: Sealed = serde_json::from_slice(&text).map_err(bad)?;
+    let got = sha256(sealed.manifest.to_string().as_bytes());
+    if got != sealed.sha256 {
+        return Err(CheckpointError::Digest {
+            path: path.to_owned(),
+            got,
+            expected: sealed.sha256,
+        });
+    }
+    let format = sealed.manifest["format"].as_u64().unwrap_or_default() as u32;
+    if format != RUN_FORMAT {
+        let path = path.to_owned();
+        return Err(CheckpointError::Format { path, got: format, expected: RUN_FORMAT });
+    }
+    serde_json::from_value(sealed.manifest).map_err(bad)
+}

@@ -1,0 +1,87 @@
+//! What a client pays: bytes, operations and seconds, measured and planned.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::cut::Place;
+use crate::model::layout::Layout;
+use crate::model::spec::TensorSpec;
+
+/// Time and traffic of one client in one round, measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClientCost {
+    /// Seconds of computing the front, forward and backward.
+    pub front_secs: f64,
+    /// Seconds the shards computed for this client.
+    pub body_secs: f64,
+    /// Seconds of computing the back, loss included.
+    pub back_secs: f64,
+    /// Seconds of waiting for permits, mailboxes and links.
+    pub wait_secs: f64,
+    /// Bytes that left the client: activations, gradients, slices.
+    pub bytes_up: u64,
+    /// Bytes that reached it.
+    pub bytes_down: u64,
+}
+
+/// What a client holds and computes, planned from the layout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientNeed {
+    /// Parameters it must hold.
+    pub parameters: u64,
+    /// Parameters it trains.
+    pub trainable: u64,
+    /// Bytes of parameters, gradients and moments.
+    pub bytes: u64,
+    /// Multiply-adds of the blocks' and head's matrix products for one position, forward, times two.
+    pub flops_per_position: u64,
+}
+
+/// A client under the split beside a client that trains the whole model alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CostPlan {
+    /// Front and back only.
+    pub split: ClientNeed,
+    /// Every block.
+    pub whole: ClientNeed,
+    /// Bytes of hidden states that cross the cut for one position in one training step.
+    pub wire_bytes_per_position: u64,
+}
+
+impl CostPlan {
+    /// The plan of a layout whose head scores `candidates`; base tensors take `base_bytes` each element.
+    pub fn new(layout: &Layout, candidates: i64, base_bytes: u64) -> Self {
+        let head = (2 * layout.model.hidden * candidates) as u64;
+        let need = |places: &[Place]| {
+            let mut need = ClientNeed { flops_per_position: head, ..ClientNeed::default() };
+            for place in places {
+                need.add(layout, *place, base_bytes);
+            }
+            need
+        };
+        let hidden_bytes = layout.model.hidden as u64 * base_bytes;
+        let crossings = if layout.cut.stages().is_empty() { 0 } else { 4 };
+        Self {
+            split: need(&[Place::Front, Place::Back]),
+            whole: need(&layout.cut.places()),
+            wire_bytes_per_position: crossings * hidden_bytes,
+        }
+    }
+}
+
+impl ClientNeed {
+    fn add(&mut self, layout: &Layout, place: Place, base_bytes: u64) {
+        let numel = |specs: &[TensorSpec]| specs.iter().map(TensorSpec::numel).sum::<i64>() as u64;
+        let (base, trained) = (layout.base(place), layout.trainable(place));
+        let frozen: Vec<TensorSpec> =
+            base.iter().filter(|spec| !trained.contains(spec)).cloned().collect();
+        let (frozen, trained_numel) = (numel(&frozen), numel(&trained));
+        self.parameters += frozen + trained_numel;
+        self.trainable += trained_numel;
+        // A trained f32 parameter has a gradient and two moments.
+        self.bytes += frozen * base_bytes + trained_numel * 16;
+        let in_blocks =
+            |spec: &&TensorSpec| spec.name.contains(".layers.") && spec.shape.len() == 2;
+        let products: i64 = base.iter().filter(in_blocks).map(TensorSpec::numel).sum();
+        self.flops_per_position += 2 * products as u64;
+    }
+}

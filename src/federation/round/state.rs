@@ -1,0 +1,93 @@
+//! What the supervisor must remember from one commit to the next: all of it, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::HeatingConfig;
+use crate::ids::{ClientId, Round};
+
+/// The best state a client has had, by its own validation rows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Round whose state it is.
+    pub round: Round,
+    /// NDCG@10 on the client's validation rows.
+    pub ndcg: f64,
+}
+
+/// The supervisor's part of a commit. With the members' files it is all a resumed run needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FederationState {
+    /// The round that starts from this state; 0 before the first commit.
+    pub committed: Round,
+    /// Round whose commit produced each client's current slices; behind `committed` where the
+    /// client had no part in the newest mixes.
+    pub slices: BTreeMap<ClientId, Round>,
+    /// Best state of every client that has validation rows.
+    pub best: BTreeMap<ClientId, Best>,
+    /// Highest mean validation NDCG@10 so far.
+    pub best_mean: Option<f64>,
+    /// Evaluations since then.
+    pub without_gain: u32,
+    /// Newest state that was evaluated.
+    pub evaluated: Option<Round>,
+    /// Heating in force; an operator may change it between rounds.
+    pub heating: HeatingConfig,
+}
+
+impl FederationState {
+    /// The state before the first round.
+    pub fn initial(clients: &[ClientId], heating: HeatingConfig) -> Self {
+        Self {
+            committed: Round(0),
+            slices: clients.iter().map(|client| (*client, Round(0))).collect(),
+            best: BTreeMap::new(),
+            best_mean: None,
+            without_gain: 0,
+            evaluated: None,
+            heating,
+        }
+    }
+
+    /// Takes in the validation of the committed state. A tie keeps the earlier state.
+    pub fn record_evaluation(&mut self, ndcg: &BTreeMap<ClientId, Option<f64>>) {
+        self.evaluated = Some(self.committed);
+        let measured: Vec<(ClientId, f64)> =
+            ndcg.iter().filter_map(|(client, value)| value.map(|v| (*client, v))).collect();
+        for (client, value) in &measured {
+            let round = self.slices[client];
+            let better = self.best.get(client).is_none_or(|best| *value > best.ndcg);
+            if better {
+                self.best.insert(*client, Best { round, ndcg: *value });
+            }
+        }
+        if measured.is_empty() {
+            return;
+        }
+        let mean = measured.iter().map(|(_, value)| value).sum::<f64>() / measured.len() as f64;
+        if self.best_mean.is_none_or(|best| mean > best) {
+            self.best_mean = Some(mean);
+            self.without_gain = 0;
+        } else {
+            self.without_gain += 1;
+        }
+    }
+
+    /// The state to use for a client's final test: its best, or its newest where it never validated.
+    pub fn best_round(&self, client: ClientId) -> Round {
+        self.best.get(&client).map_or(self.slices[&client], |best| best.round)
+    }
+
+    /// States of a client that must stay on disk: its newest, its best, and those it had at the
+    /// `keep` newest commits.
+    pub fn retained(&self, client: ClientId, keep: u64) -> BTreeSet<Round> {
+        let newest = self.slices[&client];
+        let oldest = Round((self.committed.0 + 1).saturating_sub(keep));
+        let recent = (oldest.0..=self.committed.0).map(Round).filter(|round| *round <= newest);
+        let mut retained: BTreeSet<Round> = recent.collect();
+        retained.insert(newest);
+        retained.extend(self.best.get(&client).map(|best| best.round));
+        retained
+    }
+}
