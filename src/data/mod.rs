@@ -1,10 +1,31 @@
 //! Data sets: readers, the public catalogue, who is on which client, and the split of histories.
+//!
+//! In order of use: [`load`] a data set, [`split()`] its histories, [`assign()`] its users to clients;
+//! [`inspect()`] says what came of it.
+
+mod assign;
+mod error;
+mod files;
+mod inspect;
+mod notes;
+mod readers;
+mod split;
+mod synthetic;
+mod text;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{DataConfig, DataFormat};
 use crate::ids::{ClientId, ItemId, UserId};
+
+pub use assign::assign;
+pub use error::DataError;
+pub use inspect::{CategoryShare, ClientSummary, HistoryLengths, Inspection, inspect};
+pub use notes::ReadNotes;
+pub use split::{Part, Query, Splits, split};
+pub use text::MAX_TITLE_CHARS;
 
 /// An item as every party knows it: the catalogue is public.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,4 +98,37 @@ pub struct ClientData {
     pub client: ClientId,
     /// In user-id order.
     pub users: Vec<UserSplit>,
+}
+
+/// A data set and what its reader met on the way.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What was read.
+    pub dataset: Dataset,
+    /// What was skipped, repaired or noticed.
+    pub notes: ReadNotes,
+}
+
+/// Reads the data set that `config` names; `seed` is the run's and matters to the generator only.
+///
+/// # Errors
+/// A missing file or column, a line without meaning (with its number), no item or no interaction left.
+pub fn load(config: &DataConfig, seed: u64) -> Result<Loaded, DataError> {
+    let folder = || {
+        config.path.as_option().ok_or_else(|| DataError::Setting {
+            key: "data.path",
+            got: "\"none\"".to_owned(),
+            expected: "the folder of the data set".to_owned(),
+        })
+    };
+    match config.format {
+        DataFormat::Synthetic => {
+            let dataset = synthetic::generate(&config.synthetic, seed)?;
+            Ok(Loaded { dataset, notes: ReadNotes::default() })
+        }
+        DataFormat::Movielens => readers::movielens::read(folder()?),
+        DataFormat::Movielens100k => readers::movielens_100k::read(folder()?),
+        DataFormat::Sequences => readers::sequences::read(folder()?),
+        DataFormat::Table => readers::table::read(folder()?, &config.table),
+    }
 }
