@@ -7,6 +7,7 @@ pub mod data;
 pub mod federation;
 pub mod ids;
 pub mod model;
+pub mod ranking;
 pub mod seed;
 pub mod split;
 pub mod training;
