@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::Fingerprint;
 use crate::config::HeatingConfig;
 use crate::cost::{ClientCost, CostPlan};
+use crate::federation::mixing::MixingWeights;
 use crate::federation::round::{Absence, Attempt, LocalRoundReport, Outcome};
 use crate::ids::{ClientId, Round};
-use crate::model::slice::{Digest, Part};
+use crate::model::slice::Digest;
 use crate::ranking::Metrics;
 
 /// Version of this schema; it changes when a field changes its meaning or goes.
@@ -84,8 +85,8 @@ pub enum EventKind {
         clients: BTreeMap<ClientId, ClientRound>,
         /// Clients without a part, and why.
         absent: BTreeMap<ClientId, Absence>,
-        /// Mixing matrices; one, or one each for front, body and back.
-        mixing: Vec<MixingRecord>,
+        /// Mixing matrices and what they compared; one, or one each for front, body and back.
+        mixing: MixingWeights,
         /// Digest over the new slices of all participants.
         slices: Digest,
         /// Highest resident memory of the process so far.
@@ -139,19 +140,6 @@ pub struct ClientRound {
     pub openness: f64,
     /// Time and traffic.
     pub cost: ClientCost,
-}
-
-/// One mixing matrix, rows and columns in client-id order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MixingRecord {
-    /// Part it applies to; `None` is all of them.
-    pub part: Option<Part>,
-    /// Clients of rows and columns.
-    pub clients: Vec<ClientId>,
-    /// Similarity s_ij, where the rule uses one.
-    pub similarity: Option<Vec<Vec<f64>>>,
-    /// Weights; rows sum to 1.
-    pub weights: Vec<Vec<f64>>,
 }
 
 /// Final test of one client.

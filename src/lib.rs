@@ -5,6 +5,7 @@ pub mod config;
 pub mod cost;
 pub mod data;
 pub mod federation;
+pub mod history;
 pub mod ids;
 pub mod model;
 pub mod ranking;

@@ -4,12 +4,14 @@
 //! item id. Grounding of generated titles is another module's work: here scores are given.
 
 mod balance;
+mod evaluate;
 mod metrics;
 mod popularity;
 mod ranks;
 mod sampled;
 
 pub use balance::{Balance, BalanceError, ClientRatios, ClientValue};
+pub use evaluate::{RankingPlan, RankingSums, rank_users};
 pub use metrics::{MetricSums, Metrics};
 pub use popularity::Popularity;
 pub use ranks::ranks;

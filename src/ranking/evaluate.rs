@@ -1,0 +1,99 @@
+//! Ranks a client's users through the split model.
+
+use tch::{Device, Tensor, no_grad};
+
+use super::{MetricSums, SampledProtocol, ranks, sampled_ranks};
+use crate::data::Query;
+use crate::split::ClientModel;
+use crate::training::BodyLink;
+
+/// How users are ranked.
+#[derive(Clone, Debug)]
+pub struct RankingPlan {
+    /// Cut-offs.
+    pub ks: Vec<u32>,
+    /// Users ranked at once.
+    pub batch: usize,
+    /// Newest items of a history that enter the model.
+    pub max_history: usize,
+    /// Stages of the body.
+    pub stages: usize,
+    /// Where the client computes.
+    pub device: Device,
+    /// Seed of the run; draws the sampled negatives.
+    pub run_seed: u64,
+    /// Negatives to rank against as well.
+    pub sampled: Option<SampledProtocol>,
+}
+
+/// Sums over the ranked users.
+#[derive(Clone, Debug)]
+pub struct RankingSums {
+    /// Over the full catalogue, known items masked.
+    pub full: MetricSums,
+    /// Against sampled negatives.
+    pub sampled: Option<MetricSums>,
+}
+
+/// Ranks the targets of every query over the full catalogue, the user's known history masked.
+///
+/// Users of similar history length are ranked together; sums are taken in the order of `queries`.
+pub async fn rank_users<L: BodyLink>(
+    model: &ClientModel,
+    link: &mut L,
+    queries: &[Query<'_>],
+    plan: &RankingPlan,
+) -> Result<RankingSums, L::Error> {
+    let ends = no_grad(|| model.ends());
+    let mut order: Vec<usize> = (0..queries.len()).collect();
+    order.sort_by_key(|row| queries[*row].known.len().min(plan.max_history));
+    let mut found: Vec<(Vec<u32>, Vec<u32>)> = vec![Default::default(); queries.len()];
+    for rows in order.chunks(plan.batch) {
+        let _permit = link.permit().await?;
+        let (ids_bt, last_b) = inputs(rows, queries, plan);
+        let mut hidden = model.evaluate_front(&ends, &ids_bt);
+        for stage in 0..plan.stages {
+            hidden = link.evaluate(stage, hidden).await?.value;
+        }
+        let scores_bv = model.evaluate_back(&ends, &hidden, &last_b)?;
+        let candidates = scores_bv.size()[1] as usize;
+        let mut scores = vec![0f32; rows.len() * candidates];
+        scores_bv.contiguous().copy_data(&mut scores, rows.len() * candidates);
+        for (row, scores) in rows.iter().zip(scores.chunks(candidates)) {
+            let query = &queries[*row];
+            found[*row].0 = ranks(scores, &query.known, query.targets);
+            if let Some(protocol) = plan.sampled {
+                found[*row].1 = sampled_ranks(scores, query, protocol, plan.run_seed);
+            }
+        }
+    }
+    let mut full = MetricSums::new(&plan.ks);
+    let mut sampled = plan.sampled.map(|_| MetricSums::new(&plan.ks));
+    for (full_ranks, sampled_ranks) in &found {
+        full.add(full_ranks);
+        if let Some(sums) = &mut sampled {
+            sums.add(sampled_ranks);
+        }
+    }
+    Ok(RankingSums { full, sampled })
+}
+
+/// Newest items of every row's history `[B, T]`, right-padded, and the index of its last one `[B]`.
+fn inputs(rows: &[usize], queries: &[Query<'_>], plan: &RankingPlan) -> (Tensor, Tensor) {
+    let newest = |row: &usize| {
+        let known = &queries[*row].known;
+        &known[known.len().saturating_sub(plan.max_history)..]
+    };
+    let width = rows.iter().map(|row| newest(row).len()).max().unwrap_or(1);
+    let mut ids = vec![0i64; rows.len() * width];
+    let mut last = Vec::with_capacity(rows.len());
+    for (position, row) in rows.iter().enumerate() {
+        let history = newest(row);
+        for (column, item) in history.iter().enumerate() {
+            ids[position * width + column] = i64::from(item.0);
+        }
+        last.push((position * width + history.len() - 1) as i64);
+    }
+    let ids = Tensor::from_slice(&ids).view([rows.len() as i64, width as i64]);
+    (ids.to_device(plan.device), Tensor::from_slice(&last).to_device(plan.device))
+}
