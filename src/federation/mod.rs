@@ -4,6 +4,7 @@
 //! the order is [`screening`], [`heating`], [`similarity`], [`mixing`] (method.md section 2).
 
 pub mod cohort;
+pub mod collection;
 pub mod heating;
 pub mod matrix;
 pub mod mixing;

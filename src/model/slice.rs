@@ -133,6 +133,14 @@ impl Slice {
         self.tensors.iter().find(|t| t.name == name).map(|t| &t.tensor)
     }
 
+    /// Handles on the same storage, for tensors that nobody writes to any more.
+    pub fn share(&self) -> Self {
+        let share = |named: &NamedTensor| {
+            NamedTensor::new(named.name.clone(), named.tensor.shallow_clone())
+        };
+        Self { tensors: self.tensors.iter().map(share).collect() }
+    }
+
     /// Detached copy that shares no storage with this slice (protocol.md section 3).
     pub fn deep_copy(&self) -> Self {
         let copy =
