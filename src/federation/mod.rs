@@ -7,6 +7,7 @@ pub mod cohort;
 pub mod collection;
 pub mod heating;
 pub mod matrix;
+pub mod member;
 pub mod mixing;
 pub mod round;
 pub mod screening;

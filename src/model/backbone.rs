@@ -120,15 +120,17 @@ pub fn cross_entropy(
     let mut outputs_grad_vd = None;
     no_grad(|| {
         let outputs_dv = outputs_vd.tr();
-        let minus_one = Tensor::from(-1f32).to_kind(rows_md.kind()).to_device(rows_md.device());
+        let minus_one = Tensor::from(-1f32).to_device(rows_md.device());
         for start in (0..count).step_by(chunk as usize) {
             let length = chunk.min(count - start);
             let rows = rows_md.narrow(0, start, length);
             let labels = labels_m.narrow(0, start, length).unsqueeze(1);
-            let mut logits = rows.matmul(&outputs_dv).log_softmax(-1, None);
+            // f32 from here on: a softmax over many candidates is no place for bf16.
+            let mut logits = rows.matmul(&outputs_dv).log_softmax(-1, tch::Kind::Float);
             loss_sum -= logits.gather(1, &labels, false).sum(tch::Kind::Double).double_value(&[]);
             let _ = logits.exp_();
             let _ = logits.scatter_add_(1, &labels, &minus_one.expand([length, 1], false));
+            let logits = logits.to_kind(rows.kind());
             grads_md.push(logits.matmul(outputs_vd) / count as f64);
             if outputs_vd.requires_grad() {
                 let grad = logits.tr().matmul(&rows);

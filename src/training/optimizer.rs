@@ -39,6 +39,15 @@ impl AdamW {
         Self { beta1, beta2, eps, weight_decay, steps, moments }
     }
 
+    /// The same state on shared moments, for a checkpoint; only one of the two may step on.
+    pub fn share(&self) -> Self {
+        let share = |m: &Moments| Moments {
+            first: m.first.shallow_clone(),
+            second: m.second.shallow_clone(),
+        };
+        Self { moments: self.moments.iter().map(share).collect(), ..*self }
+    }
+
     /// Steps made.
     pub fn steps(&self) -> u64 {
         self.steps
