@@ -22,9 +22,9 @@ fn refused(layers: &Layers) -> String {
 
 /// A configuration file that lives as long as the test.
 fn file(text: &str) -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("my.toml");
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).expect("a writable temporary folder");
     let path = path.display().to_string();
     (folder, path)
 }

@@ -37,6 +37,7 @@ pub use runtime::{
     CheckpointConfig, DeviceName, DtypeName, LoggingConfig, RunConfig, RuntimeConfig,
 };
 pub use source::Origin;
+pub use stored::Entry;
 pub use training::{EvaluationConfig, OptimizerConfig, TrainingConfig};
 
 /// Environment variables with this prefix set keys: `FELLREC__SECTION__KEY`.

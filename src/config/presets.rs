@@ -18,11 +18,6 @@ impl Preset {
         PRESETS.iter().find(|preset| preset.name == name)
     }
 
-    /// What the preset is for: the first line of its file.
-    pub fn summary(&self) -> &'static str {
-        self.text.lines().next().unwrap_or_default().trim_start_matches("# ")
-    }
-
     /// All names, for help texts and messages.
     pub fn names() -> String {
         PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")

@@ -1,8 +1,36 @@
-//! A resolved configuration as it is stored with a run, and the hash that names it.
+//! A resolved configuration as it is shown, as it is stored with a run, and the hash that names it.
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Config, ConfigError, OrNone};
+use super::{Config, ConfigError, Loaded, OrNone, Origin, keys};
+
+/// One resolved key.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// Full name, such as `model.hidden`.
+    pub key: String,
+    /// Resolved value.
+    pub value: toml::Value,
+    /// Where it was set.
+    pub origin: Origin,
+}
+
+impl Loaded {
+    /// Every key with its value and origin, in the order of `default.toml`.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn entries(&self) -> Result<Vec<Entry>, ConfigError> {
+        let tree = toml::Value::try_from(&self.config)?;
+        let entry = |key: String| {
+            let value = key.split('.').try_fold(&tree, |node, name| node.get(name))?.clone();
+            let origin = self.origins.get(&key)?.clone();
+            Some(Entry { key, value, origin })
+        };
+        Ok(keys().into_iter().filter_map(|doc| entry(doc.key)).collect())
+    }
+}
 
 impl Config {
     /// All keys with their resolved values. [`Config::from_toml`] reads the same configuration back.
