@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `fellrec` binary: everything it does is in [`fellrec_actors::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fellrec_actors::cli::main()
+}

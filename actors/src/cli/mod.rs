@@ -1,0 +1,126 @@
+//! The command line: one file a subcommand, each with its arguments and its `run`.
+
+mod args;
+mod bench;
+mod completions;
+mod config;
+mod data;
+mod doctor;
+mod init;
+mod output;
+mod resume;
+mod simulate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fellrec::config::ConfigError;
+use fellrec::data::DataError;
+
+pub use args::{ConfigArgs, Verbosity};
+pub use output::print;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// Done as asked.
+    Success,
+    /// The work failed, or a check found an error.
+    Failure,
+    /// The command line or the configuration is wrong; nothing was started.
+    Usage,
+    /// Stopped by Ctrl-C after the last commit; `fellrec resume` goes on.
+    Interrupted,
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        ExitCode::from(match status {
+            ExitStatus::Success => 0,
+            ExitStatus::Failure => 1,
+            ExitStatus::Usage => 2,
+            // 128 + SIGINT, what shells report for a program that Ctrl-C ended.
+            ExitStatus::Interrupted => 130,
+        })
+    }
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done
+  1    the run failed, or a check found an error
+  2    wrong usage or wrong configuration; nothing was started
+  130  interrupted; `fellrec resume RUN` goes on
+
+Examples:
+  fellrec simulate                                    the synthetic demo data, all defaults
+  fellrec simulate --config ml-1m --data data/ml-1m   MovieLens-1M
+  fellrec config keys mixing                          what the keys of a section mean
+  fellrec doctor                                      is this machine ready?";
+
+/// Federated, split fine-tuning of language models for recommendation.
+#[derive(Debug, Parser)]
+#[command(name = "fellrec", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// How much is logged.
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "documented at the argument structs, whose words become the help")]
+pub enum Command {
+    Simulate(simulate::SimulateArgs),
+    Resume(resume::ResumeArgs),
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    #[command(subcommand)]
+    Data(data::DataCommand),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    Init(init::InitArgs),
+    Doctor(doctor::DoctorArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Parses the command line, runs the subcommand and reports an error on standard error.
+pub fn main() -> ExitCode {
+    let Cli { verbosity, command } = Cli::parse();
+    let status = match command {
+        Command::Simulate(args) => simulate::run(args, &verbosity),
+        Command::Resume(args) => resume::run(args, &verbosity),
+        Command::Bench(command) => bench::run(command, &verbosity),
+        Command::Data(command) => data::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Init(args) => init::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args),
+    };
+    status.unwrap_or_else(|error| report(&error)).into()
+}
+
+fn report(error: &anyhow::Error) -> ExitStatus {
+    eprintln!("error: {error:#}");
+    let wrong_config = error.chain().any(|cause| {
+        // Some settings turn out wrong only against the data, as more clients than users.
+        let against_data = matches!(cause.downcast_ref(), Some(DataError::Setting { .. }));
+        cause.is::<ConfigError>() || against_data
+    });
+    if wrong_config { ExitStatus::Usage } else { ExitStatus::Failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}
