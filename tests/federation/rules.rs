@@ -1,0 +1,172 @@
+//! method.md section 3, steps 3 and 4: attention and normalisation; the baselines of section 9.
+
+use std::collections::BTreeMap;
+
+use fellrec::config::{MixingGroups, MixingRuleKind, Normalisation};
+use fellrec::federation::matrix::{Grouped, Matrix};
+use fellrec::federation::mixing::{
+    FellRec, MixingError, MixingInput, MixingRule, MixingWeights, rule_from,
+};
+use fellrec::federation::similarity::similarity;
+use fellrec::ids::ClientId;
+use fellrec::model::slice::{Part, Theta};
+use proptest::prelude::*;
+
+use crate::support::{cohort, for_all, matrix, published, random_theta, random_thetas};
+
+fn weights_of(
+    rule: &dyn MixingRule,
+    thetas: &[Theta],
+    openness: &BTreeMap<ClientId, f64>,
+) -> Result<MixingWeights, MixingError> {
+    let data_sizes = (0..thetas.len()).map(|c| (ClientId(c as u32), 10 + 10 * c as u64)).collect();
+    let cohort = cohort(thetas);
+    rule.weights(&MixingInput { cohort: &cohort, openness, data_sizes: &data_sizes })
+}
+
+fn front(weights: &MixingWeights) -> &Matrix {
+    weights.matrices().of(Part::Front)
+}
+
+#[test]
+fn attention_is_openness_times_sharpened_similarity() {
+    let thetas = random_thetas(3);
+    let config = fellrec::config::MixingConfig { sharpness: 3.0, ..published() };
+    let s = similarity(config.similarity, &cohort(&thetas), config.groups).unwrap();
+    let s = s.of(Part::Front);
+    let openness: BTreeMap<_, _> =
+        [0.2, 0.5, 1.0].into_iter().enumerate().map(|(c, w)| (ClientId(c as u32), w)).collect();
+    let weights = weights_of(&FellRec::new(config), &thetas, &openness).unwrap();
+    for (c, (_, w)) in openness.iter().enumerate() {
+        let a: Vec<f64> =
+            (0..3).map(|i| if i == c { 1.0 } else { w * s.get(c, i).powi(3) }).collect();
+        for i in 0..3 {
+            let expected = a[i] / a.iter().sum::<f64>();
+            assert!((front(&weights).get(c, i) - expected).abs() < 1e-14);
+        }
+    }
+    assert_eq!(weights.similarity().unwrap().of(Part::Front), s);
+}
+
+#[test]
+fn softmax_is_a_row_softmax_with_opened_logits() {
+    let thetas = random_thetas(3);
+    let config = fellrec::config::MixingConfig {
+        normalisation: Normalisation::Softmax,
+        temperature: 0.3,
+        ..published()
+    };
+    let s = similarity(config.similarity, &cohort(&thetas), config.groups).unwrap();
+    let weights = weights_of(&FellRec::new(config), &thetas, &for_all(3, 0.4)).unwrap();
+    for c in 0..3 {
+        let opened = |i| if i == c { 0.0 } else { 0.4_f64.ln() };
+        let exp: Vec<f64> =
+            (0..3).map(|i| (s.of(Part::Front).get(c, i) / 0.3 + opened(i)).exp()).collect();
+        for i in 0..3 {
+            let expected = exp[i] / exp.iter().sum::<f64>();
+            assert!((front(&weights).get(c, i) - expected).abs() < 1e-14);
+        }
+    }
+}
+
+#[test]
+fn softmax_survives_a_temperature_near_zero() {
+    let config = fellrec::config::MixingConfig {
+        normalisation: Normalisation::Softmax,
+        temperature: 1e-300,
+        ..published()
+    };
+    let weights = weights_of(&FellRec::new(config), &random_thetas(3), &for_all(3, 1.0)).unwrap();
+    assert_eq!(front(&weights).row(1), [0.0, 1.0, 0.0]);
+}
+
+#[test]
+fn full_similarity_and_openness_is_the_uniform_row() {
+    let thetas: Vec<Theta> = (0..4).map(|_| random_theta(5)).collect();
+    let weights = weights_of(&FellRec::new(published()), &thetas, &for_all(4, 1.0)).unwrap();
+    assert!(front(&weights).rows().flatten().all(|w| (w - 0.25).abs() < 1e-15));
+}
+
+#[test]
+fn closed_clients_keep_to_themselves() {
+    for normalisation in [Normalisation::Sum, Normalisation::Softmax] {
+        let config = fellrec::config::MixingConfig { normalisation, ..published() };
+        let weights =
+            weights_of(&FellRec::new(config), &random_thetas(2), &for_all(2, 0.0)).unwrap();
+        assert_eq!(front(&weights), &matrix(&[&[1.0, 0.0], &[0.0, 1.0]]));
+    }
+}
+
+#[test]
+fn baselines_are_chosen_by_name() {
+    let thetas = random_thetas(3);
+    let rule = |rule| rule_from(&fellrec::config::MixingConfig { rule, ..published() });
+    let (fellrec, fedavg, local) =
+        (rule(MixingRuleKind::Fellrec), rule(MixingRuleKind::Fedavg), rule(MixingRuleKind::Local));
+    assert_eq!([fellrec.name(), fedavg.name(), local.name()], ["fellrec", "fedavg", "local"]);
+    let none = BTreeMap::new();
+    let by_size = weights_of(&*fedavg, &thetas, &none).unwrap();
+    for row in front(&by_size).rows() {
+        assert_eq!(row, [10.0 / 60.0, 20.0 / 60.0, 30.0 / 60.0]);
+    }
+    let own = weights_of(&*local, &thetas, &none).unwrap();
+    let identity = matrix(&[&[1.0, 0.0, 0.0], &[0.0, 1.0, 0.0], &[0.0, 0.0, 1.0]]);
+    assert_eq!(front(&own), &identity);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let thetas = random_thetas(2);
+    let rule = FellRec::new(published());
+    let error = weights_of(&rule, &thetas, &for_all(1, 1.0)).unwrap_err();
+    assert_eq!(error, MixingError::NoOpenness { client: ClientId(1) });
+    let error = weights_of(&rule, &thetas, &for_all(2, 1.5)).unwrap_err();
+    assert_eq!(error, MixingError::Openness { client: ClientId(0), got: 1.5 });
+    let (cohort, sizes) = (cohort(&thetas), for_all(2, 0));
+    let input = MixingInput { cohort: &cohort, openness: &for_all(2, 1.0), data_sizes: &sizes };
+    let fedavg =
+        rule_from(&fellrec::config::MixingConfig { rule: MixingRuleKind::Fedavg, ..published() });
+    assert_eq!(fedavg.weights(&input).unwrap_err(), MixingError::NoData);
+}
+
+#[test]
+fn weights_that_are_none_are_refused() {
+    let clients = || vec![ClientId(0), ClientId(1)];
+    let bad: [&[f64]; 4] = [&[0.5, 0.6], &[1.5, -0.5], &[f64::NAN, 1.0], &[0.0, 0.0]];
+    for row in bad {
+        let error =
+            MixingWeights::new(clients(), Grouped::One(matrix(&[&[1.0, 0.0], row]))).unwrap_err();
+        assert!(matches!(error, MixingError::Row { client: ClientId(1), .. }), "{row:?}");
+    }
+    let zeros = Grouped::One(matrix(&[&[1.0, 0.0], &[0.0, 0.0]]));
+    assert!(MixingWeights::normalised(clients(), &zeros).is_err());
+}
+
+#[test]
+fn weights_survive_the_run_history() {
+    let config = fellrec::config::MixingConfig { groups: MixingGroups::Separate, ..published() };
+    let weights = weights_of(&FellRec::new(config), &random_thetas(3), &for_all(3, 0.7)).unwrap();
+    let json = serde_json::to_string(&weights).unwrap();
+    assert_eq!(serde_json::from_str::<MixingWeights>(&json).unwrap(), weights);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn rows_are_distributions(
+        clients in 1..7usize,
+        w in 0.0..=1.0_f64,
+        sharpness in 1.0..20.0_f64,
+        softmax in any::<bool>(),
+    ) {
+        let normalisation = if softmax { Normalisation::Softmax } else { Normalisation::Sum };
+        let config = fellrec::config::MixingConfig { sharpness, normalisation, ..published() };
+        let thetas = random_thetas(clients as u64);
+        let weights = weights_of(&FellRec::new(config), &thetas, &for_all(clients, w)).unwrap();
+        for row in front(&weights).rows() {
+            prop_assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+            prop_assert!(row.iter().all(|weight| (0.0..=1.0).contains(weight)));
+        }
+    }
+}
