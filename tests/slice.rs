@@ -1,5 +1,7 @@
 //! Slices: order, digests, copies, layouts and files.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers included")]
+
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -6,8 +6,8 @@ use thiserror::Error;
 use crate::ids::ClientId;
 use crate::model::slice::{LayoutError, Part, Theta};
 
-/// Numbers that one stacked block holds, all clients together: 16 MiB in f64.
-const BLOCK_NUMBERS: i64 = 1 << 21;
+/// Numbers that one stacked block holds, all clients together: 4 MiB in f64.
+const BLOCK_NUMBERS: i64 = 1 << 19;
 
 /// What one client brings to the round.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +119,7 @@ pub(super) fn column_blocks(numel: usize, clients: usize) -> impl Iterator<Item 
     (0..numel).step_by(width as usize).map(move |start| (start, width.min(numel - start)))
 }
 
-/// Clients of one `[b, r, N, r]` block of r x r products, bounded like a column block.
+/// Clients of one band of r x r products against all clients, bounded like a column block.
 pub(super) fn row_block(clients: usize, rank: i64) -> i64 {
     (BLOCK_NUMBERS / (clients as i64 * rank * rank).max(1)).clamp(1, clients as i64)
 }

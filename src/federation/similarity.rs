@@ -2,7 +2,7 @@
 //!
 //! The inner products of all pairs come from Gram matrices, tensor by tensor in f64, so the
 //! flattened vectors never exist as a whole. Shapes: N = clients, p = columns of a block,
-//! r = rank of an adapter, b = clients of a row block.
+//! r = rank of an adapter, b = clients of a band, m = clients from the band on.
 
 use tch::{Kind, Tensor, no_grad};
 use thiserror::Error;
@@ -84,7 +84,7 @@ fn from_gram(gram: &Matrix, cohort: &Cohort<'_>) -> Result<Matrix, SimilarityErr
         if i == j {
             return 1.0;
         }
-        // A matrix product need not be symmetric in its last bits; one triangle serves both.
+        // A matrix product need not be symmetric in its last bits: the upper triangle serves both.
         let inner = gram.get(i.min(j), i.max(j));
         let norms = (gram.get(i, i) * gram.get(j, j)).sqrt();
         let cosine = if norms > 0.0 { (inner / norms).clamp(-1.0, 1.0) } else { 0.0 };
@@ -111,14 +111,15 @@ fn vector_gram(thetas: &[&Theta], starts: Option<&[&Theta]>, parts: &[Part]) -> 
     gram_nn
 }
 
-/// Inner products of the adapters' products BA, `[N, N]`; other tensors are not compared.
+/// Inner products of the adapters' products BA, upper triangle of `[N, N]`; other tensors are not
+/// compared.
 fn product_gram(thetas: &[&Theta], parts: &[Part]) -> Result<Tensor, SimilarityError> {
     let mut gram_nn = zeros(thetas.len());
     let (mut tensors, mut pairs) = (0, 0);
     for &part in parts {
         tensors += thetas[0].part(part).tensors.len();
         for (a, b) in adapter_pairs(thetas[0].part(part))? {
-            gram_nn += adapter_gram(&across(thetas, part, a), &across(thetas, part, b));
+            add_adapter_gram(&mut gram_nn, &across(thetas, part, a), &across(thetas, part, b));
             pairs += 1;
         }
     }
@@ -152,21 +153,24 @@ fn partner(
 }
 
 /// `<B1 A1, B2 A2> = tr((B2' B1)(A1 A2')) = sum over k, l of (A1 A2')_kl (B1' B2)_kl` for all
-/// pairs of clients: r x r blocks, never the products themselves. `[N, N]`.
-fn adapter_gram(a_tensors: &[&Tensor], b_tensors: &[&Tensor]) -> Tensor {
+/// pairs of clients, added to the upper triangle of `[N, N]`: r x r blocks, never the products.
+fn add_adapter_gram(gram_nn: &mut Tensor, a_tensors: &[&Tensor], b_tensors: &[&Tensor]) {
     let clients = a_tensors.len() as i64;
     let rank = a_tensors[0].size()[0];
-    let a_rows = stack_ranks(a_tensors, |a| a.shallow_clone());
-    let b_rows = stack_ranks(b_tensors, |b| b.tr());
+    let a_rows = stack_ranks(a_tensors, Tensor::shallow_clone);
+    let b_rows = stack_ranks(b_tensors, Tensor::tr);
     let width = row_block(a_tensors.len(), rank);
-    let mut bands = Vec::new();
     for start in (0..clients).step_by(width as usize) {
-        let band = width.min(clients - start);
-        let gram = |rows: &Tensor| rows.narrow(0, start * rank, band * rank).mm(&rows.tr());
-        let blocks_brnr = (gram(&a_rows) * gram(&b_rows)).view([band, rank, clients, rank]);
-        bands.push(blocks_brnr.sum_dim_intlist([1i64, 3].as_slice(), false, Kind::Double));
+        // Clients of the band against themselves and those after them: the rest is symmetric.
+        let (band, rest) = (width.min(clients - start), clients - start);
+        let gram = |rows: &Tensor| {
+            let later = rows.narrow(0, start * rank, rest * rank);
+            later.narrow(0, 0, band * rank).mm(&later.tr())
+        };
+        let blocks_brmr = (gram(&a_rows) * gram(&b_rows)).view([band, rank, rest, rank]);
+        let mut target = gram_nn.narrow(0, start, band).narrow(1, start, rest);
+        target += blocks_brmr.sum_dim_intlist([1i64, 3].as_slice(), false, Kind::Double);
     }
-    Tensor::cat(&bands, 0)
 }
 
 /// The r rows of every client under each other, `[N r, width]`, f64.
