@@ -65,7 +65,7 @@ pub enum MixingError {
     },
     /// Weights were made for other clients than those that are mixed.
     #[error(
-        "mixing weights are for {got} clients in another order or number than the cohort's {expected}"
+        "mixing weights are for {got} clients, expected those of the cohort: the same {expected} ids"
     )]
     OtherClients {
         /// Clients of the weights.
