@@ -9,6 +9,7 @@ pub mod history;
 pub mod ids;
 pub mod model;
 pub mod ranking;
+pub mod report;
 pub mod seed;
 pub mod split;
 pub mod training;

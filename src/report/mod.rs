@@ -1,0 +1,3 @@
+//! What a finished run shows.
+
+pub mod plots;

@@ -1,0 +1,48 @@
+//! The names of the series, beside the plot, where they cover nothing.
+
+use plotters::element::DynElement;
+use plotters::prelude::*;
+
+use super::{Canvas, DrawError, LABEL_FONT};
+
+/// Width of the column that holds the legend. Unit: pixels.
+const WIDTH: i32 = 190;
+const LINE_HEIGHT: usize = 18;
+const LONGEST_NAME: usize = 22;
+
+/// Splits the canvas into the plot's part and the legend's.
+pub fn beside<'a>(canvas: &Canvas<'a>) -> (Canvas<'a>, Canvas<'a>) {
+    let (width, _) = canvas.dim_in_pixel();
+    canvas.split_horizontally(width as i32 - WIDTH)
+}
+
+/// Draws one line a series; those that do not fit are counted.
+///
+/// `swatch` draws the sign of the `index`-th series around a point.
+pub fn draw<'a>(
+    area: &Canvas<'a>,
+    names: &[&str],
+    swatch: impl Fn(usize, (i32, i32)) -> DynElement<'static, SVGBackend<'a>, (i32, i32)>,
+) -> Result<(), DrawError> {
+    let (_, height) = area.dim_in_pixel();
+    let fitting = (height as usize / LINE_HEIGHT).saturating_sub(2);
+    let position = |row: usize| (row * LINE_HEIGHT + LINE_HEIGHT) as i32;
+    let text = |text: String, row: usize| Text::new(text, (26, position(row) - 7), LABEL_FONT);
+
+    for (index, name) in names.iter().enumerate().take(fitting) {
+        area.draw(&swatch(index, (14, position(index))))?;
+        area.draw(&text(shortened(name), index))?;
+    }
+    if names.len() > fitting {
+        area.draw(&text(format!("and {} more", names.len() - fitting), fitting))?;
+    }
+    Ok(())
+}
+
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= LONGEST_NAME {
+        return name.to_owned();
+    }
+    let start: String = name.chars().take(LONGEST_NAME - 1).collect();
+    format!("{start}…")
+}
