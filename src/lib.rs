@@ -1,5 +1,6 @@
 //! fellrec: federated, split fine-tuning of language models for recommendation.
 
+pub mod blueprint;
 pub mod checkpoint;
 pub mod config;
 pub mod cost;

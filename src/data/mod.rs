@@ -12,6 +12,7 @@ mod readers;
 mod split;
 mod synthetic;
 mod text;
+mod tokens;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ pub use inspect::{CategoryShare, ClientSummary, HistoryLengths, Inspection, insp
 pub use notes::ReadNotes;
 pub use split::{Part, Query, Splits, split};
 pub use text::MAX_TITLE_CHARS;
+pub use tokens::{TitleTokens, TokenError};
 
 /// An item as every party knows it: the catalogue is public.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

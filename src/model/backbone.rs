@@ -89,6 +89,9 @@ pub trait Backbone: Send {
     /// Tensors of the back beside its blocks and the final norm.
     fn back(&self) -> EndTensors;
 
+    /// The same backbone on shared storage, for another client of this process.
+    fn share(&self) -> Box<dyn Backbone>;
+
     /// Prepares the ends for one step, or under `no_grad` for one evaluation.
     fn open(&self, params: &Params<'_>) -> Ends;
 }

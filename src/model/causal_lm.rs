@@ -39,6 +39,10 @@ impl Backbone for CausalLm {
         if self.tied { EndTensors::default() } else { self.table(HEAD) }
     }
 
+    fn share(&self) -> Box<dyn Backbone> {
+        Box::new(self.clone())
+    }
+
     fn open(&self, params: &Params<'_>) -> Ends {
         let embedding_vd = params.tensor(EMBEDDING);
         // A tied embedding that trains is a leaf: both ends add to its gradient as it is.

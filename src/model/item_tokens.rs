@@ -66,6 +66,14 @@ impl Backbone for ItemTokens {
         EndTensors::default()
     }
 
+    fn share(&self) -> Box<dyn Backbone> {
+        Box::new(Self {
+            tokens: self.tokens.shallow_clone(),
+            offsets: self.offsets.shallow_clone(),
+            ..*self
+        })
+    }
+
     fn open(&self, params: &Params<'_>) -> Ends {
         let embedding_wd = params.tensor(EMBEDDING);
         let (mean_vd, ..) = Tensor::embedding_bag::<&Tensor>(
