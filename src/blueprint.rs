@@ -114,6 +114,18 @@ impl Blueprint {
         }
     }
 
+    /// Positions of one epoch: how long a client computes, in relation to the others.
+    pub fn training_load(&self, client: ClientId) -> usize {
+        match &self.workload {
+            Workload::Histories { clients, .. } => {
+                let longest = self.config.model.max_history as usize;
+                let users = &clients[client.0 as usize].users;
+                users.iter().map(|user| user.train.len().min(longest)).sum()
+            }
+            Workload::RandomTokens { tokens, .. } => tokens.sequences,
+        }
+    }
+
     /// Items or tokens that are scored at a position.
     pub fn candidates(&self) -> u64 {
         match &self.workload {

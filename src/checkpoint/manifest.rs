@@ -36,6 +36,26 @@ pub struct Fingerprint {
     pub config: String,
 }
 
+impl Fingerprint {
+    /// The first field in which two fingerprints differ, with both values.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let fields = |f: &Self| {
+            [
+                ("product version", f.product.clone()),
+                ("libtorch version", f.libtorch.clone()),
+                ("processor", f.cpu.clone()),
+                ("intra-op threads", f.intra_op_threads.to_string()),
+                ("devices", f.devices.join(", ")),
+                ("dtype", f.dtype.clone()),
+                ("config hash", f.config.clone()),
+            ]
+        };
+        let pairs = fields(self).into_iter().zip(fields(other));
+        let mut differing = pairs.filter(|((_, ours), (_, theirs))| ours != theirs);
+        differing.next().map(|((name, was), (_, is))| format!("{name} was {was}, is {is}"))
+    }
+}
+
 /// A committed round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundManifest {

@@ -151,6 +151,11 @@ impl Collection {
         Ok(MixedSlices { slices: slices.collect(), weights, digest })
     }
 
+    /// Drops all slices; the attempt stays open.
+    pub fn clear(&mut self) {
+        self.slices.clear();
+    }
+
     fn check(&self, attempt: Attempt, clients: &[ClientId]) -> Result<(), CollectionError> {
         if let Some(open) = self.open
             && attempt < open

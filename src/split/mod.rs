@@ -13,7 +13,7 @@ pub use client::{BackPass, ClientModel, FrontPass};
 pub use hidden::HiddenStates;
 pub use stack::{BlockStack, StackPass};
 
-use crate::ids::StepId;
+use crate::ids::{ClientId, StepId};
 
 /// Why one side of the cut refused a half step.
 #[derive(Debug, Error)]
@@ -34,6 +34,13 @@ pub enum SplitError {
         step: StepId,
     },
 
+    /// The client has no session here, as after a restart.
+    #[error("no session of {client} is open")]
+    NoSession {
+        /// Whose session.
+        client: ClientId,
+    },
+
     /// A message of a step that was finished before: late or replayed.
     #[error("step {step} is over, the session is at {newest}")]
     StaleStep {
@@ -51,6 +58,6 @@ pub enum SplitError {
 impl SplitError {
     /// Tells whether the client may run its local round again.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, SplitError::UnknownStep { .. })
+        matches!(self, SplitError::UnknownStep { .. } | SplitError::NoSession { .. })
     }
 }

@@ -6,9 +6,12 @@ mod completions;
 mod config;
 mod data;
 mod doctor;
+mod dry_run;
 mod init;
 mod output;
+mod progress;
 mod resume;
+mod run;
 mod simulate;
 
 use std::process::ExitCode;

@@ -1,11 +1,17 @@
 //! `fellrec resume`: goes on from a run's last commit.
 
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
+use fellrec::blueprint::Blueprint;
+use fellrec::config::Config;
 
+use super::run::{prepare_devices, run_federation, start_logging};
 use super::{ExitStatus, Verbosity};
+use crate::folder::RunFolder;
+use crate::system::Federation;
 
 const EXAMPLES: &str = "\
 The run's own stored configuration is used: a resumed run ends as the undisturbed one would have.
@@ -30,6 +36,14 @@ pub struct ResumeArgs {
 ///
 /// # Errors
 /// No run folder, no usable commit, or a run that failed.
-pub fn run(_args: ResumeArgs, _verbosity: &Verbosity) -> Result<ExitStatus> {
-    anyhow::bail!("not wired yet")
+pub fn run(args: ResumeArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
+    let folder = RunFolder::new(args.run);
+    let path = folder.config();
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("no run to resume: failed to read {}", path.display()))?;
+    let config = Config::from_toml(&text, &path)?;
+    prepare_devices(&config)?;
+    let blueprint = Blueprint::new(config)?;
+    start_logging(&blueprint.config, verbosity, &folder.log())?;
+    run_federation(blueprint, folder, Federation::resume, args.json, verbosity.is_quiet())
 }

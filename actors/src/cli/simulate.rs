@@ -1,11 +1,17 @@
 //! `fellrec simulate`: a whole federation in this process.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
+use fellrec::blueprint::Blueprint;
 
+use super::dry_run::dry_run;
+use super::run::{prepare_devices, run_federation, start_logging};
 use super::{ConfigArgs, ExitStatus, Verbosity};
+use crate::folder::RunFolder;
+use crate::system::{Federation, SystemError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +45,29 @@ pub struct SimulateArgs {
 ///
 /// # Errors
 /// A wrong configuration, data that cannot be read, or a run that failed.
-pub fn run(_args: SimulateArgs, _verbosity: &Verbosity) -> Result<ExitStatus> {
-    anyhow::bail!("not wired yet")
+pub fn run(args: SimulateArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
+    let config = args.config.load()?.config;
+    prepare_devices(&config)?;
+    let name = args.config.config.as_deref().unwrap_or("run");
+    let folder = RunFolder::new(args.out.unwrap_or_else(|| new_folder(&config.run.out, name)));
+    let blueprint = Blueprint::new(config)?;
+    if args.dry_run {
+        return dry_run(&blueprint, args.json);
+    }
+    if folder.config().exists() {
+        return Err(SystemError::Occupied { path: folder.root().to_owned() }.into());
+    }
+    fs::create_dir_all(folder.root())
+        .with_context(|| format!("failed to create the run folder {}", folder.root().display()))?;
+    start_logging(&blueprint.config, verbosity, &folder.log())?;
+    run_federation(blueprint, folder, Federation::start, args.json, verbosity.is_quiet())
+}
+
+/// A folder that does not exist yet: name and time, and a number if that is taken.
+fn new_folder(parent: &Path, name: &str) -> PathBuf {
+    let name = Path::new(name).file_stem().and_then(|stem| stem.to_str()).unwrap_or("run");
+    let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+    let plain = parent.join(format!("{now}-{name}"));
+    let numbered = (2..).map(|number| parent.join(format!("{now}-{name}-{number}")));
+    std::iter::once(plain).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
 }

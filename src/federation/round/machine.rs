@@ -82,15 +82,18 @@ impl RoundMachine {
         Attempt { round: self.state.committed, attempt: self.attempt }
     }
 
+    /// Whether a client is at work on the attempt; a replacement of it has to be asked again.
+    pub fn is_working(&self, client: ClientId) -> bool {
+        matches!(&self.phase, Phase::Training(members)
+            if matches!(members.get(&client), Some(Member::Working { .. })))
+    }
+
     /// Takes an event in and says what to do. Events that do not belong to the attempt or the
     /// phase are late or repeated and change nothing.
     pub fn handle(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
         match event {
             Event::Start => self.next_round(now_ms),
-            Event::StopRequested => {
-                self.stop_requested = true;
-                Vec::new()
-            }
+            Event::StopRequested => self.on_stop(),
             Event::Evaluated { round, ndcg } => self.on_evaluated(now_ms, round, &ndcg),
             Event::Tick => self.on_tick(now_ms),
             Event::Refused { attempt, client, reason } => {
@@ -123,7 +126,7 @@ impl RoundMachine {
     fn next_round(&mut self, now_ms: u64) -> Vec<Command> {
         let round = self.state.committed;
         let last = round.0 >= self.rules.federation.rounds;
-        let due = last || round.0 % self.rules.evaluate_every == 0;
+        let due = last || round.0.is_multiple_of(self.rules.evaluate_every);
         if due && self.state.evaluated != Some(round) {
             self.phase = Phase::Evaluating;
             return vec![Command::Evaluate { round }];
@@ -142,6 +145,17 @@ impl RoundMachine {
         self.finish(outcome)
     }
 
+    /// A local round under way is given up: a resumed run repeats it with the same result. A mix,
+    /// a commit or an evaluation under way is finished first.
+    fn on_stop(&mut self) -> Vec<Command> {
+        self.stop_requested = true;
+        let Phase::Training(members) = &self.phase else { return Vec::new() };
+        let clients = members.keys().copied().collect();
+        let mut commands = vec![Command::Abandon { attempt: self.attempt(), clients }];
+        commands.extend(self.finish(Outcome::Stopped));
+        commands
+    }
+
     fn finish(&mut self, outcome: Outcome) -> Vec<Command> {
         self.phase = Phase::Finished;
         vec![Command::Finish(outcome)]
@@ -157,8 +171,7 @@ impl RoundMachine {
     /// Participants of a round in client-id order; the same for every attempt.
     fn sample(&self, round: Round) -> Vec<ClientId> {
         let all: Vec<ClientId> = self.state.slices.keys().copied().collect();
-        let share = self.rules.federation.participation;
-        let count = ((all.len() as f64 * share).ceil() as usize).clamp(1, all.len());
+        let count = self.rules.federation.participants(all.len() as u32) as usize;
         if count == all.len() {
             return all;
         }

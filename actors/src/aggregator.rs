@@ -1,0 +1,194 @@
+//! Collects the slices of the open round, mixes them and stages the result with their holders.
+//!
+//! Decodes, delegates to [`Collection`], encodes. Sees weights, never data or activations.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, ResponseFuture};
+use fellrec::config::ScreeningConfig;
+use fellrec::federation::collection::{Collection, CollectionError, MixedSlices};
+use fellrec::federation::member::MemberError;
+use fellrec::federation::mixing::MixingRule;
+use fellrec::federation::round::Attempt;
+use fellrec::ids::{ClientId, ShardId};
+use fellrec::model::cut::Place;
+use fellrec::model::slice::{Digest, Slice};
+use tokio::task::JoinSet;
+use tracing::{debug, info};
+
+use crate::messages::{
+    Crash, MixRound, MixRoundError, RoundMixed, ScreenRound, StageBody, StageSlices,
+    StagedReceipts, SubmitSlice,
+};
+use crate::peer::AskError;
+use crate::recovery::Obituary;
+use crate::registry::{MemberName, Registry};
+
+/// What the aggregator is made of; a factory makes it anew for a restart.
+pub struct AggregatorSeat {
+    /// Places that every participant submits.
+    pub places: Vec<Place>,
+    /// Who learns from whom.
+    pub rule: Box<dyn MixingRule>,
+    /// What updates must satisfy.
+    pub screening: ScreeningConfig,
+    /// Where members are.
+    pub registry: Arc<Registry>,
+    /// Reports this actor's end.
+    pub obituary: Obituary,
+}
+
+/// Actor around the open round's slices. Lives on a compute arbiter because mixing is torch's work.
+pub struct Aggregator {
+    seat: AggregatorSeat,
+    collection: Collection,
+    holders: BTreeMap<(ClientId, Place), ShardId>,
+}
+
+impl Aggregator {
+    /// An actor without slices.
+    pub fn new(seat: AggregatorSeat) -> Self {
+        let collection = Collection::new(seat.places.clone());
+        Self { seat, collection, holders: BTreeMap::new() }
+    }
+
+    fn mix(&mut self, message: &MixRound) -> Result<MixedSlices, CollectionError> {
+        let MixRound { attempt, participants } = message;
+        let mixed = self.collection.mix(*attempt, participants, self.seat.rule.as_ref())?;
+        // The senders keep theirs until the commit: a copy here would only hold memory.
+        self.collection.clear();
+        Ok(mixed)
+    }
+}
+
+impl Actor for Aggregator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // Every client submits at about the same time; senders wait at their permits, not here.
+        ctx.set_mailbox_capacity(256);
+    }
+}
+
+impl Handler<SubmitSlice> for Aggregator {
+    type Result = Result<Digest, CollectionError>;
+
+    fn handle(&mut self, message: SubmitSlice, _ctx: &mut Self::Context) -> Self::Result {
+        let SubmitSlice { attempt, client, place, holder, slice } = message;
+        if let Some(shard) = holder {
+            self.holders.insert((client, place), shard);
+        }
+        let receipt = self.collection.submit(attempt, client, place, slice)?;
+        debug!(%client, ?place, round = %attempt.round, "slice submitted");
+        Ok(receipt)
+    }
+}
+
+impl Handler<ScreenRound> for Aggregator {
+    type Result = Result<BTreeMap<ClientId, String>, CollectionError>;
+
+    fn handle(&mut self, message: ScreenRound, _ctx: &mut Self::Context) -> Self::Result {
+        self.collection.screen(message.attempt, &message.participants, &self.seat.screening)
+    }
+}
+
+impl Handler<MixRound> for Aggregator {
+    type Result = ResponseFuture<Result<RoundMixed, MixRoundError>>;
+
+    fn handle(&mut self, message: MixRound, _ctx: &mut Self::Context) -> Self::Result {
+        let mixed = self.mix(&message);
+        let stager = Stager {
+            attempt: message.attempt,
+            holders: self.holders.clone(),
+            registry: Arc::clone(&self.seat.registry),
+        };
+        Box::pin(async move {
+            let MixedSlices { slices, weights, digest } = mixed?;
+            let receipts = stager.stage_all(slices).await?;
+            info!(round = %stager.attempt.round, clients = receipts.len(), "mix staged");
+            Ok(RoundMixed { weights, digest, receipts })
+        })
+    }
+}
+
+impl Handler<Crash> for Aggregator {
+    type Result = ();
+
+    fn handle(&mut self, _message: Crash, _ctx: &mut Self::Context) {
+        panic!("the aggregator was told to crash");
+    }
+}
+
+/// Brings mixed slices to their holders.
+#[derive(Clone)]
+struct Stager {
+    attempt: Attempt,
+    holders: BTreeMap<(ClientId, Place), ShardId>,
+    registry: Arc<Registry>,
+}
+
+impl Stager {
+    async fn stage_all(
+        &self,
+        slices: BTreeMap<ClientId, BTreeMap<Place, Slice>>,
+    ) -> Result<BTreeMap<ClientId, StagedReceipts>, MixRoundError> {
+        let mut tasks = JoinSet::new();
+        for (client, slices) in slices {
+            let stager = self.clone();
+            tasks.spawn_local(async move { (client, stager.stage(client, slices).await) });
+        }
+        let mut receipts = BTreeMap::new();
+        while let Some(joined) = tasks.join_next().await {
+            let (client, staged) = joined.map_err(|error| MixRoundError::Lost {
+                member: MemberName::Aggregator,
+                reason: error.to_string(),
+            })?;
+            receipts.insert(client, staged?);
+        }
+        Ok(receipts)
+    }
+
+    async fn stage(
+        &self,
+        client: ClientId,
+        mut slices: BTreeMap<Place, Slice>,
+    ) -> Result<StagedReceipts, MixRoundError> {
+        let attempt = self.attempt;
+        let mut receipts = StagedReceipts::default();
+        let body = slices.split_off(&Place::Stage(0));
+        let (stages, back): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            body.into_iter().partition(|(place, _)| matches!(place, Place::Stage(_)));
+        slices.extend(back);
+        for (place, slice) in stages {
+            let Some(shard) = self.holders.get(&(client, place)).copied() else { continue };
+            let name = MemberName::Shard(shard);
+            let entry = self.registry.shard(shard).ok_or_else(|| gone(name))?;
+            let message = StageBody { client, attempt, slice };
+            let digest = answer(name, entry.peers.stage.ask(message).await)?;
+            if let Place::Stage(stage) = place {
+                receipts.stages.insert(stage, (shard, digest));
+            }
+        }
+        let name = MemberName::Client(client);
+        let entry = self.registry.client(client).ok_or_else(|| gone(name))?;
+        let message = StageSlices { attempt, slices };
+        receipts.client = Some(answer(name, entry.peers.stage.ask(message).await)?);
+        Ok(receipts)
+    }
+}
+
+fn gone(member: MemberName) -> MixRoundError {
+    MixRoundError::Lost { member, reason: "it is not in the registry".to_owned() }
+}
+
+fn answer(
+    member: MemberName,
+    answer: Result<Result<Digest, MemberError>, AskError>,
+) -> Result<Digest, MixRoundError> {
+    match answer {
+        Ok(Ok(digest)) => Ok(digest),
+        Ok(Err(source)) => Err(MixRoundError::Refused { member, source }),
+        Err(error) => Err(MixRoundError::Lost { member, reason: error.to_string() }),
+    }
+}

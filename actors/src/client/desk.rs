@@ -1,0 +1,385 @@
+//! A client's data and states, and the jobs done with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use fellrec::blueprint::Blueprint;
+use fellrec::checkpoint::CheckpointError;
+use fellrec::data::{ClientData, Part, Query};
+use fellrec::federation::collection::CollectionError;
+use fellrec::federation::member::{Member, MemberError};
+use fellrec::federation::round::Attempt;
+use fellrec::history::{SampledResult, TestResult};
+use fellrec::ids::{ClientId, Round, ShardId};
+use fellrec::model::backbone::Backbone;
+use fellrec::model::cut::Place;
+use fellrec::model::rope::RopeTable;
+use fellrec::model::slice::{Digest, Slice};
+use fellrec::model::spec::BaseWeights;
+use fellrec::ranking::{
+    Metrics, Popularity, RankingPlan, RankingSums, SampledProtocol, rank_users,
+};
+use fellrec::seed;
+use fellrec::split::ClientModel;
+use fellrec::training::{Examples, LocalWork, local_round};
+use rand::seq::index;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use super::link::{LinkError, ShardLink, lost};
+use crate::folder::RunFolder;
+use crate::messages::{
+    CloseLocalRound, CloseSession, FinishedRound, LocalRoundEnded, OpenSession, ReportLost,
+    StepDone, SubmitSlice,
+};
+use crate::peer::{AskError, Peer};
+use crate::recovery::Obituary;
+use crate::registry::{Entry, MemberName, Registry, ShardPeers};
+use crate::shard::ShardError;
+use crate::supervisor::SELECTION_K;
+
+/// Why a client could not do what it was asked.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Only one job at a time.
+    #[error("the client is at work on something else")]
+    Busy,
+    /// A state could not be loaded.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The trained state is not here.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// A half step failed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A shard could not serve the session.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// The aggregator refused a slice.
+    #[error(transparent)]
+    Refused(#[from] CollectionError),
+    /// A dead member could not be replaced.
+    #[error("{member} cannot be replaced: {reason}")]
+    NotReplaced {
+        /// Who.
+        member: MemberName,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Addresses at the supervisor that a client needs.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each field carries the message its type names")]
+pub struct SupervisorPeers {
+    pub ended: Peer<LocalRoundEnded>,
+    pub step_done: Peer<StepDone>,
+    pub lost: Peer<ReportLost>,
+}
+
+/// What a client is made of; a factory makes it anew for a restart.
+pub struct ClientSeat {
+    /// Who it is.
+    pub id: ClientId,
+    /// The run's plan.
+    pub blueprint: Arc<Blueprint>,
+    /// Frozen weights of front and back, shared storage.
+    pub base: BaseWeights,
+    /// Rotary tables, shared storage.
+    pub rope: RopeTable,
+    /// Ends of the model, shared storage.
+    pub backbone: Box<dyn Backbone>,
+    /// Replica that serves this client as long as it lives; then the next one of the pool does.
+    pub replica: u32,
+    /// Replicas of each stage.
+    pub replicas: u32,
+    /// Right to compute a step on this client's thread.
+    pub permits: Arc<Semaphore>,
+    /// Where states rest.
+    pub folder: RunFolder,
+    /// Where the others are.
+    pub registry: Arc<Registry>,
+    /// Where reports go.
+    pub supervisor: SupervisorPeers,
+    /// Reports this actor's end.
+    pub obituary: Obituary,
+}
+
+/// A client's data and states between jobs.
+pub struct Desk {
+    seat: ClientSeat,
+    examples: Box<dyn Examples>,
+    data: Option<Arc<ClientData>>,
+    member: Member,
+}
+
+impl Desk {
+    pub(super) fn new(seat: ClientSeat) -> Self {
+        let config = &seat.blueprint.config;
+        let store = seat.folder.client_store(seat.id, config);
+        let layout = Arc::clone(&seat.blueprint.layout);
+        let member = Member::new(store, layout, config.run.seed, config.optimizer.clone());
+        let (examples, data) =
+            (seat.blueprint.examples(seat.id), seat.blueprint.client_data(seat.id));
+        Self { seat, examples, data, member }
+    }
+
+    pub(super) fn supervisor(&self) -> SupervisorPeers {
+        self.seat.supervisor.clone()
+    }
+
+    pub(super) fn abandon(&mut self) {
+        self.member.abandon();
+    }
+
+    pub(super) fn stage(
+        &self,
+        attempt: Attempt,
+        slices: BTreeMap<Place, Slice>,
+    ) -> Result<Digest, MemberError> {
+        self.member.stage(attempt, slices)
+    }
+
+    pub(super) fn commit(&mut self, retain: &BTreeSet<Round>) -> Result<(), MemberError> {
+        self.member.commit(retain)
+    }
+
+    /// Trains a local round and submits it. When a shard is lost the round starts again from the
+    /// last commit, with the same seeds and so with the same result.
+    pub(super) async fn train(
+        &mut self,
+        attempt: Attempt,
+        base: Round,
+        cancel: Arc<AtomicBool>,
+    ) -> Result<FinishedRound, ClientError> {
+        loop {
+            match self.try_train(attempt, base, &cancel).await {
+                Err(error) => self.replace_lost(error).await?,
+                finished => return finished,
+            }
+        }
+    }
+
+    async fn try_train(
+        &mut self,
+        attempt: Attempt,
+        base: Round,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<FinishedRound, ClientError> {
+        let heartbeat = Some((attempt, self.seat.supervisor.step_done.clone()));
+        let mut link = self.open_link(base, Arc::clone(cancel), heartbeat).await?;
+        let mut model = self.model(base)?;
+        let config = &self.seat.blueprint.config;
+        let work = LocalWork {
+            run_seed: config.run.seed,
+            client: self.seat.id,
+            round: attempt.round,
+            training: config.training.clone(),
+            optimizer: config.optimizer.clone(),
+            stages: link.stages.len(),
+            device: self.seat.blueprint.client_device(),
+        };
+        let (report, mut cost) =
+            local_round(&mut model, self.examples.as_ref(), &mut link, &work).await?;
+        let (front, back) = model.close();
+        self.member.finish(attempt, base, [(Place::Front, front), (Place::Back, back)]);
+        let slice_bytes = self.submit_through(attempt, &link.stages).await?;
+        cost.bytes_up += slice_bytes;
+        cost.bytes_down += slice_bytes;
+        Ok(FinishedRound { report, cost })
+    }
+
+    /// Submits front, back and, through the shards, the body once more.
+    pub(super) async fn submit(&mut self, attempt: Attempt) -> Result<(), ClientError> {
+        let stages = self.shards()?;
+        self.submit_through(attempt, &stages).await.map(|_| ())
+    }
+
+    /// Returns the bytes of front and back.
+    async fn submit_through(
+        &self,
+        attempt: Attempt,
+        stages: &[Arc<Entry<ShardPeers>>],
+    ) -> Result<u64, ClientError> {
+        let client = self.seat.id;
+        let aggregator = self.seat.registry.aggregator().expect("entered before any client");
+        let mut bytes = 0;
+        for place in [Place::Front, Place::Back] {
+            let slice = self.member.submission(attempt, place)?;
+            bytes += slice.trained.bytes() as u64;
+            let message = SubmitSlice { attempt, client, place, holder: None, slice };
+            let answer = aggregator.peers.submit.ask(message).await;
+            answer.map_err(|error| lost(&error, aggregator.generation))??;
+        }
+        for entry in stages {
+            let message = CloseLocalRound { client, attempt };
+            let answer = entry.peers.close_round.ask(message).await;
+            match answer.map_err(|error| lost(&error, entry.generation))? {
+                Err(ShardError::Aggregator(error)) => {
+                    return Err(lost(&error, aggregator.generation).into());
+                }
+                receipt => receipt?,
+            };
+        }
+        Ok(bytes)
+    }
+
+    /// Asks the supervisor for a successor of the member an error blames; any other error is returned.
+    async fn replace_lost(&self, error: ClientError) -> Result<(), ClientError> {
+        let ClientError::Link(LinkError::Lost { member, generation, cause }) = error else {
+            return Err(error);
+        };
+        let message = ReportLost { member, generation, cause };
+        let failed = |reason| ClientError::NotReplaced { member, reason };
+        let answer: Result<Result<(), String>, AskError> =
+            self.seat.supervisor.lost.ask(message).await;
+        answer.map_err(|error| failed(error.to_string()))?.map_err(failed)
+    }
+
+    /// Metrics on validation rows; `None` without any.
+    pub(super) async fn validate(&mut self, state: Round) -> Result<Option<Metrics>, ClientError> {
+        let Some(data) = self.data.clone() else { return Ok(None) };
+        let queries = self.validation_sample(queries(&data, Part::Validation));
+        let sums = self.rank(&queries, state).await?;
+        Ok(sums.full.means())
+    }
+
+    /// Popularity, start and `best` on test rows; `None` without any.
+    pub(super) async fn test(&mut self, best: Round) -> Result<Option<TestResult>, ClientError> {
+        let Some(data) = self.data.clone() else { return Ok(None) };
+        let queries = queries(&data, Part::Test);
+        let before = self.rank(&queries, Round(0)).await?;
+        let after = self.rank(&queries, best).await?;
+        let items = self.seat.blueprint.candidates() as usize;
+        let ks = cut_offs(&self.seat.blueprint.config.evaluation.ks);
+        let popularity = Popularity::fit(items, &data.users).evaluate(&data.users, Part::Test, &ks);
+        let (Some(popularity), Some(before), Some(after_metrics)) =
+            (popularity.means(), before.full.means(), after.full.means())
+        else {
+            return Ok(None);
+        };
+        let sampled = after.sampled.and_then(|sums| sums.means()).map(|metrics| SampledResult {
+            protocol: self.sampled_protocol().map(|p| p.to_string()).unwrap_or_default(),
+            metrics,
+        });
+        Ok(Some(TestResult { popularity, before, after: after_metrics, best_round: best, sampled }))
+    }
+
+    async fn rank(
+        &mut self,
+        queries: &[Query<'_>],
+        state: Round,
+    ) -> Result<RankingSums, ClientError> {
+        loop {
+            match self.try_rank(queries, state).await {
+                Err(error) => self.replace_lost(error).await?,
+                ranked => return ranked,
+            }
+        }
+    }
+
+    async fn try_rank(
+        &mut self,
+        queries: &[Query<'_>],
+        state: Round,
+    ) -> Result<RankingSums, ClientError> {
+        let mut link = self.open_link(state, Arc::default(), None).await?;
+        let model = self.model(state)?;
+        let config = &self.seat.blueprint.config;
+        let plan = RankingPlan {
+            ks: cut_offs(&config.evaluation.ks),
+            batch: config.evaluation.batch.get() as usize,
+            max_history: config.model.max_history as usize,
+            stages: link.stages.len(),
+            device: self.seat.blueprint.client_device(),
+            run_seed: config.run.seed,
+            sampled: self.sampled_protocol(),
+        };
+        let ranked = rank_users(&model, &mut link, queries, &plan).await?;
+        for entry in &link.stages {
+            // A session that stays open is replaced by the next one: nothing to do on failure.
+            let _ = entry.peers.close.ask(CloseSession { client: self.seat.id }).await;
+        }
+        Ok(ranked)
+    }
+
+    fn sampled_protocol(&self) -> Option<SampledProtocol> {
+        let negatives = self.seat.blueprint.config.evaluation.sampled_negatives.get()?;
+        Some(SampledProtocol { negatives: negatives.get() })
+    }
+
+    /// The configured number of users, drawn once by seed and client, in user order.
+    fn validation_sample<'a>(&self, queries: Vec<Query<'a>>) -> Vec<Query<'a>> {
+        let config = &self.seat.blueprint.config;
+        let Some(limit) = config.evaluation.validation_users.get() else { return queries };
+        if queries.len() <= limit.get() as usize {
+            return queries;
+        }
+        let parts = [u64::from(self.seat.id.0)];
+        let mut rng = seed::rng(config.run.seed, "validation users", &parts);
+        let drawn: BTreeSet<usize> =
+            index::sample(&mut rng, queries.len(), limit.get() as usize).into_iter().collect();
+        let numbered = queries.into_iter().enumerate();
+        numbered.filter(|(row, _)| drawn.contains(row)).map(|(_, query)| query).collect()
+    }
+
+    fn model(&self, state: Round) -> Result<ClientModel, ClientError> {
+        let blueprint = &self.seat.blueprint;
+        let device = blueprint.client_device();
+        let front = self.member.load(Place::Front, state)?.into_trainable(device);
+        let back = self.member.load(Place::Back, state)?.into_trainable(device);
+        Ok(ClientModel::new(
+            self.seat.backbone.share(),
+            &blueprint.layout,
+            self.seat.base.share(),
+            &self.seat.rope,
+            blueprint.config.runtime.recompute,
+            blueprint.config.training.loss_chunk,
+            front,
+            back,
+        ))
+    }
+
+    /// The replica of every stage that serves this client.
+    fn shards(&self) -> Result<Vec<Arc<Entry<ShardPeers>>>, ClientError> {
+        let stages = self.seat.blueprint.layout.cut.stages().len() as u32;
+        let shard = |stage| {
+            let (preferred, pool) = (self.seat.replica, self.seat.replicas);
+            let alive = |offset| {
+                let replica = (preferred + offset) % pool;
+                self.seat.registry.shard(ShardId { stage, replica })
+            };
+            let member = MemberName::Shard(ShardId { stage, replica: preferred });
+            let reason = "no replica of its stage is left".to_owned();
+            (0..pool).find_map(alive).ok_or(ClientError::NotReplaced { member, reason })
+        };
+        (0..stages).map(shard).collect()
+    }
+
+    async fn open_link(
+        &self,
+        base: Round,
+        cancel: Arc<AtomicBool>,
+        heartbeat: Option<(Attempt, Peer<StepDone>)>,
+    ) -> Result<ShardLink, ClientError> {
+        let (client, stages) = (self.seat.id, self.shards()?);
+        for entry in &stages {
+            let answer = entry.peers.open.ask(OpenSession { client, base }).await;
+            answer.map_err(|error| lost(&error, entry.generation))??;
+        }
+        let permits = Arc::clone(&self.seat.permits);
+        Ok(ShardLink { client, stages, permits, cancel, heartbeat })
+    }
+}
+
+fn queries(data: &ClientData, part: Part) -> Vec<Query<'_>> {
+    data.users.iter().filter_map(|user| user.query(part)).collect()
+}
+
+/// The configured cut-offs and the one that chooses states.
+fn cut_offs(configured: &[u32]) -> Vec<u32> {
+    let all: BTreeSet<u32> = configured.iter().copied().chain([SELECTION_K]).collect();
+    all.into_iter().collect()
+}

@@ -1,0 +1,134 @@
+//! A client's way to the shards that serve it: the domain's [`BodyLink`] over actor messages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fellrec::federation::round::Attempt;
+use fellrec::ids::{ClientId, StepId};
+use fellrec::split::{BodyGradient, HiddenStates, SplitError, StepPlan};
+use fellrec::training::{BodyLink, Timed};
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::messages::{BackwardBody, EvaluateBody, ForwardBody, StepBody, StepDone};
+use crate::peer::{AskError, Peer};
+use crate::registry::{Entry, MemberName, ShardPeers};
+
+/// Why a half step got no answer.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// One side of the cut refused.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// The shard ended, or lost the session; the local round starts again on a replacement.
+    #[error("{member} was lost: {cause}")]
+    Lost {
+        /// Who.
+        member: MemberName,
+        /// Which life of it.
+        generation: u64,
+        /// What was seen.
+        cause: String,
+    },
+    /// The supervisor gave the attempt up.
+    #[error("the attempt was given up")]
+    Abandoned,
+}
+
+/// The shards of one local round or evaluation, one a stage.
+pub struct ShardLink {
+    pub(super) client: ClientId,
+    pub(super) stages: Vec<Arc<Entry<ShardPeers>>>,
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) cancel: Arc<AtomicBool>,
+    pub(super) heartbeat: Option<(Attempt, Peer<StepDone>)>,
+}
+
+impl ShardLink {
+    fn settle<T>(
+        &self,
+        stage: usize,
+        answer: Result<Result<T, SplitError>, AskError>,
+    ) -> Result<T, LinkError> {
+        let entry = &self.stages[stage];
+        match answer {
+            Ok(Err(error)) if error.is_retryable() => {
+                let member = entry.peers.forward.member();
+                Err(LinkError::Lost {
+                    member,
+                    generation: entry.generation,
+                    cause: error.to_string(),
+                })
+            }
+            Ok(answer) => Ok(answer?),
+            Err(error) => Err(lost(&error, entry.generation)),
+        }
+    }
+}
+
+/// A member that did not answer is treated as ended, whatever the reason (style rule 6).
+pub fn lost(error: &AskError, generation: u64) -> LinkError {
+    LinkError::Lost { member: error.member(), generation, cause: error.to_string() }
+}
+
+impl BodyLink for ShardLink {
+    type Error = LinkError;
+    type Permit = OwnedSemaphorePermit;
+
+    async fn permit(&mut self) -> Result<OwnedSemaphorePermit, LinkError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(LinkError::Abandoned);
+        }
+        permit.map_err(|_| LinkError::Abandoned)
+    }
+
+    async fn forward(
+        &mut self,
+        stage: usize,
+        step: StepId,
+        hidden: HiddenStates,
+    ) -> Result<Timed<HiddenStates>, LinkError> {
+        let message = ForwardBody { client: self.client, step, hidden };
+        self.settle(stage, self.stages[stage].peers.forward.ask(message).await)
+    }
+
+    async fn backward(
+        &mut self,
+        stage: usize,
+        step: StepId,
+        grad: HiddenStates,
+    ) -> Result<Timed<BodyGradient>, LinkError> {
+        let message = BackwardBody { client: self.client, step, grad };
+        self.settle(stage, self.stages[stage].peers.backward.ask(message).await)
+    }
+
+    async fn step(
+        &mut self,
+        stage: usize,
+        step: StepId,
+        plan: StepPlan,
+    ) -> Result<Timed<()>, LinkError> {
+        let message = StepBody { client: self.client, step, plan };
+        self.settle(stage, self.stages[stage].peers.step.ask(message).await)
+    }
+
+    async fn evaluate(
+        &mut self,
+        stage: usize,
+        hidden: HiddenStates,
+    ) -> Result<Timed<HiddenStates>, LinkError> {
+        let message = EvaluateBody { client: self.client, hidden };
+        self.settle(stage, self.stages[stage].peers.evaluate.ask(message).await)
+    }
+
+    fn progress(&mut self, step: StepId, of: u64) {
+        if let Some((attempt, peer)) = &self.heartbeat {
+            let message =
+                StepDone { attempt: *attempt, client: self.client, done: step.step + 1, of };
+            if !peer.tell(message) {
+                tracing::debug!(client = %self.client, %step, "heartbeat lost: mailbox full");
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Holds one client: its data, its front and back, and at most one job at a time.
+//!
+//! A job (a local round, an evaluation) is a task of its own that owns the client's [`Desk`]; the
+//! actor answers control messages meanwhile.
+
+mod desk;
+mod link;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
+use fellrec::federation::member::MemberError;
+use fellrec::federation::round::Attempt;
+use fellrec::history::TestResult;
+use fellrec::ids::ClientId;
+use fellrec::model::slice::Digest;
+use fellrec::ranking::Metrics;
+use tracing::{info, warn};
+
+pub use desk::{ClientError, ClientSeat, SupervisorPeers};
+
+use crate::messages::{
+    AbandonRound, CommitRound, Crash, EvaluateRound, FinishedRound, LocalRoundEnded, OpenRound,
+    StageSlices, SubmitAgain, TestModel,
+};
+use desk::Desk;
+
+/// Actor around one client. Lives on a compute arbiter because torch blocks.
+pub struct Client {
+    id: ClientId,
+    /// Absent while a job owns it.
+    desk: Option<Desk>,
+    /// Attempt that a job trains, with the flag that ends it.
+    training: Option<(Attempt, Arc<AtomicBool>)>,
+    /// Round to open when the job of an older attempt has ended.
+    next: Option<OpenRound>,
+}
+
+impl Client {
+    /// An actor at rest: nothing is loaded before a round asks for it.
+    pub fn new(seat: ClientSeat) -> Self {
+        Self { id: seat.id, desk: Some(Desk::new(seat)), training: None, next: None }
+    }
+
+    /// Starts the job that trains a local round.
+    fn start_round(
+        &mut self,
+        message: OpenRound,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), ClientError> {
+        let OpenRound { attempt, base } = message;
+        let mut desk = self.desk.take().ok_or(ClientError::Busy)?;
+        let cancel = Arc::new(AtomicBool::new(false));
+        self.training = Some((attempt, Arc::clone(&cancel)));
+        info!(client = %self.id, round = %attempt.round, attempt = attempt.attempt, "round opened");
+        let job = async move {
+            let outcome = desk.train(attempt, base, cancel).await;
+            (desk, outcome)
+        };
+        let ended = job.into_actor(self).map(move |(desk, outcome), client, ctx| {
+            client.round_ended(attempt, desk, outcome, ctx);
+        });
+        ctx.spawn(ended);
+        Ok(())
+    }
+
+    /// Takes the desk back first, so that a commit finds it, and then tells the supervisor.
+    fn round_ended(
+        &mut self,
+        attempt: Attempt,
+        desk: Desk,
+        outcome: Result<FinishedRound, ClientError>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (client, supervisor) = (self.id, desk.supervisor());
+        self.desk = Some(desk);
+        self.training = None;
+        let outcome = outcome.map_err(|error| error_chain(&error));
+        let tell = async move {
+            let message = LocalRoundEnded { attempt, client, outcome };
+            if let Err(error) = supervisor.ended.ask(message).await {
+                warn!(%client, %error, "nobody took the end of a local round");
+            }
+        };
+        ctx.spawn(tell.into_actor(self));
+        if let Some(next) = self.next.take()
+            && let Err(error) = self.start_round(next, ctx)
+        {
+            warn!(%client, %error, "the next attempt could not start");
+        }
+    }
+
+    /// Lends the desk to a job and takes it back with the job's answer.
+    fn job<T: 'static>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Desk) -> Result<T, ClientError> + 'static,
+    ) -> ResponseActFuture<Self, Result<T, ClientError>> {
+        let desk = self.desk.take();
+        let job = async move {
+            let Some(mut desk) = desk else { return (None, Err(ClientError::Busy)) };
+            let answer = work(&mut desk).await;
+            (Some(desk), answer)
+        };
+        Box::pin(job.into_actor(self).map(|(desk, answer), client, _ctx| {
+            client.desk = desk.or(client.desk.take());
+            answer
+        }))
+    }
+}
+
+/// An error with its causes on one line.
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+impl Actor for Client {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // Control messages only, at most a handful in a round.
+        ctx.set_mailbox_capacity(16);
+    }
+}
+
+impl Handler<OpenRound> for Client {
+    type Result = Result<(), ClientError>;
+
+    fn handle(&mut self, message: OpenRound, ctx: &mut Self::Context) -> Self::Result {
+        match &self.training {
+            Some((attempt, _)) if *attempt == message.attempt => {}
+            Some((_, cancel)) => {
+                cancel.store(true, Ordering::Relaxed);
+                self.next = Some(message);
+            }
+            None => self.start_round(message, ctx)?,
+        }
+        Ok(())
+    }
+}
+
+impl Handler<AbandonRound> for Client {
+    type Result = ();
+
+    fn handle(&mut self, message: AbandonRound, _ctx: &mut Self::Context) {
+        if let Some((attempt, cancel)) = &self.training
+            && *attempt == message.attempt
+        {
+            cancel.store(true, Ordering::Relaxed);
+        }
+        if let Some(desk) = &mut self.desk {
+            desk.abandon();
+        }
+    }
+}
+
+impl Handler<SubmitAgain> for Client {
+    type Result = ResponseActFuture<Self, Result<(), ClientError>>;
+
+    fn handle(&mut self, message: SubmitAgain, _ctx: &mut Self::Context) -> Self::Result {
+        self.job(async move |desk: &mut Desk| desk.submit(message.attempt).await)
+    }
+}
+
+impl Handler<StageSlices> for Client {
+    type Result = Result<Digest, MemberError>;
+
+    fn handle(&mut self, message: StageSlices, _ctx: &mut Self::Context) -> Self::Result {
+        let StageSlices { attempt, slices } = message;
+        let desk = self.desk.as_ref().ok_or(MemberError::NotTrained { got: attempt })?;
+        desk.stage(attempt, slices)
+    }
+}
+
+impl Handler<CommitRound> for Client {
+    type Result = Result<(), MemberError>;
+
+    fn handle(&mut self, message: CommitRound, _ctx: &mut Self::Context) -> Self::Result {
+        // While a job runs there is nothing staged; its states are retained by the next commit.
+        self.desk.as_mut().map_or(Ok(()), |desk| desk.commit(&message.retain))
+    }
+}
+
+impl Handler<EvaluateRound> for Client {
+    type Result = ResponseActFuture<Self, Result<Option<Metrics>, ClientError>>;
+
+    fn handle(&mut self, message: EvaluateRound, _ctx: &mut Self::Context) -> Self::Result {
+        self.job(async move |desk: &mut Desk| desk.validate(message.state).await)
+    }
+}
+
+impl Handler<TestModel> for Client {
+    type Result = ResponseActFuture<Self, Result<Option<TestResult>, ClientError>>;
+
+    fn handle(&mut self, message: TestModel, _ctx: &mut Self::Context) -> Self::Result {
+        self.job(async move |desk: &mut Desk| desk.test(message.best).await)
+    }
+}
+
+impl Handler<Crash> for Client {
+    type Result = ();
+
+    fn handle(&mut self, _message: Crash, _ctx: &mut Self::Context) {
+        panic!("{} was told to crash", self.id);
+    }
+}

@@ -1,0 +1,77 @@
+//! The run folder: where everything of a run is kept.
+//!
+//! ```text
+//! config.toml          resolved config            events.jsonl   history (fellrec::history)
+//! rounds/round-N/      supervisor's manifest      log.jsonl      tracing
+//! clients/client-C/    front and back by round    report.html    what a person looks at
+//! shards/stage-S/client-C/                        body slices by round
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use fellrec::checkpoint::{MemberStore, RunStore};
+use fellrec::config::Config;
+use fellrec::ids::ClientId;
+
+/// Paths within a run folder.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// The folder at `root`.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The resolved config.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// The event log.
+    pub fn events(&self) -> PathBuf {
+        self.root.join("events.jsonl")
+    }
+
+    /// The JSON log of tracing.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log.jsonl")
+    }
+
+    /// The supervisor's manifests.
+    pub fn run_store(&self, config: &Config) -> RunStore {
+        RunStore::new(self.root.join("rounds"), config.checkpoint.fsync)
+    }
+
+    /// A client's states.
+    pub fn client_store(&self, client: ClientId, config: &Config) -> MemberStore {
+        self.member_store(&client_path(client), config)
+    }
+
+    /// A client's states of one stage; every replica of the stage uses the same folder.
+    pub fn stage_store(&self, stage: u32, client: ClientId, config: &Config) -> MemberStore {
+        self.member_store(&stage_path(stage, client), config)
+    }
+
+    /// The store of a member by its path in a manifest.
+    pub fn member_store(&self, path: &str, config: &Config) -> MemberStore {
+        MemberStore::new(self.root.join(path), &config.optimizer, config.checkpoint.fsync)
+    }
+}
+
+/// A client's store within the run folder.
+pub fn client_path(client: ClientId) -> String {
+    format!("clients/{client}")
+}
+
+/// A client's store of one stage within the run folder.
+pub fn stage_path(stage: u32, client: ClientId) -> String {
+    format!("shards/stage-{stage}/{client}")
+}

@@ -1,0 +1,338 @@
+//! Every message that crosses an actor boundary: the protocol on a page (protocol.md 2).
+//!
+//! Commands are verbs, events past participles. Tensors travel only inside `HiddenStates`, `Slice`
+//! and `SubmittedSlice`: inside a process by handle, never encoded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use actix::Message;
+use fellrec::cost::ClientCost;
+use fellrec::federation::collection::{CollectionError, SubmittedSlice};
+use fellrec::federation::member::MemberError;
+use fellrec::federation::mixing::MixingWeights;
+use fellrec::federation::round::{Attempt, LocalRoundReport, Participant};
+use fellrec::history::TestResult;
+use fellrec::ids::{ClientId, Round, ShardId, StepId};
+use fellrec::model::cut::Place;
+use fellrec::model::slice::{Digest, Slice};
+use fellrec::ranking::Metrics;
+use fellrec::split::{BodyGradient, HiddenStates, SplitError, StepPlan};
+use fellrec::training::Timed;
+
+use crate::client::ClientError;
+use crate::registry::MemberName;
+use crate::shard::ShardError;
+
+// ---- Supervisor to client -------------------------------------------------------------------
+
+/// Train a local round. From: supervisor. Answer: accepted, or why not; then [`StepDone`] events and
+/// [`LocalRoundEnded`]. Repeated for the attempt under way it is accepted and changes nothing.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), ClientError>")]
+pub struct OpenRound {
+    /// Round and attempt.
+    pub attempt: Attempt,
+    /// Round whose commit produced the client's current state.
+    pub base: Round,
+}
+
+/// Stop working on an attempt and drop what it trained. From: supervisor.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct AbandonRound {
+    /// Attempt that is over.
+    pub attempt: Attempt,
+}
+
+/// Submit the trained slices once more: the aggregator lost them. From: supervisor. Answer: when the
+/// receipts are there.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), ClientError>")]
+pub struct SubmitAgain {
+    /// Attempt the slices belong to.
+    pub attempt: Attempt,
+}
+
+/// A round is committed: what is staged is current. From: supervisor.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), MemberError>")]
+pub struct CommitRound {
+    /// States that stay on disk.
+    pub retain: BTreeSet<Round>,
+}
+
+/// Rank the validation rows. From: supervisor. Answer: metrics; `None` without such rows.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Option<Metrics>, ClientError>")]
+pub struct EvaluateRound {
+    /// State to rank with.
+    pub state: Round,
+}
+
+/// Rank the test rows by popularity, by the start and by a chosen state. From: supervisor, at the end.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Option<TestResult>, ClientError>")]
+pub struct TestModel {
+    /// Chosen state.
+    pub best: Round,
+}
+
+// ---- Client to shard ------------------------------------------------------------------------
+
+/// Load a client's body slice and moments. From: client, before a local round or an evaluation. It
+/// replaces the client's earlier session.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), ShardError>")]
+pub struct OpenSession {
+    /// Whose slice.
+    pub client: ClientId,
+    /// Round whose commit produced it.
+    pub base: Round,
+}
+
+/// Run the server-held layers on one client batch. From: client. Answer: what its next stage starts from.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Timed<HiddenStates>, SplitError>")]
+pub struct ForwardBody {
+    /// Client the batch belongs to.
+    pub client: ClientId,
+    /// Ties this pass to the [`BackwardBody`] that follows it.
+    pub step: StepId,
+    /// Hidden states, `[B, T, D]`.
+    pub hidden: HiddenStates,
+}
+
+/// Back-propagate through the server-held layers. From: client. Answer: gradient at their input.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Timed<BodyGradient>, SplitError>")]
+pub struct BackwardBody {
+    /// Client the step belongs to.
+    pub client: ClientId,
+    /// Step of the forward pass.
+    pub step: StepId,
+    /// Gradient at the output, `[B, T, D]`.
+    pub grad: HiddenStates,
+}
+
+/// Make the optimiser step of the body slice. From: client.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Timed<()>, SplitError>")]
+pub struct StepBody {
+    /// Client the step belongs to.
+    pub client: ClientId,
+    /// Step of the passes.
+    pub step: StepId,
+    /// Step size and clipping, equal on every part.
+    pub plan: StepPlan,
+}
+
+/// Run the server-held layers without keeping anything. From: client, in evaluation.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Timed<HiddenStates>, SplitError>")]
+pub struct EvaluateBody {
+    /// Client the batch belongs to.
+    pub client: ClientId,
+    /// Hidden states, `[B, T, D]`.
+    pub hidden: HiddenStates,
+}
+
+/// End an evaluation's session. From: client.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct CloseSession {
+    /// Whose session.
+    pub client: ClientId,
+}
+
+/// End the local round and submit the body slice to the aggregator. From: client. Answer: its receipt.
+/// Repeated, the slice is submitted again.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Digest, ShardError>")]
+pub struct CloseLocalRound {
+    /// Whose.
+    pub client: ClientId,
+    /// Attempt that was trained.
+    pub attempt: Attempt,
+}
+
+// ---- To and from the aggregator -------------------------------------------------------------
+
+/// A trained slice for the open round. From: client (front, back), shard (body). Answer: a receipt,
+/// never the mix.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Digest, CollectionError>")]
+pub struct SubmitSlice {
+    /// Attempt it was trained in.
+    pub attempt: Attempt,
+    /// Whose.
+    pub client: ClientId,
+    /// Place of its tensors.
+    pub place: Place,
+    /// Replica that holds the place's moments; `None` where the client itself does.
+    pub holder: Option<ShardId>,
+    /// The tensors.
+    pub slice: SubmittedSlice,
+}
+
+/// Check the submitted updates. From: supervisor. Answer: the refused ones with the reason.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<BTreeMap<ClientId, String>, CollectionError>")]
+pub struct ScreenRound {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Clients that finished.
+    pub participants: Vec<ClientId>,
+}
+
+/// Mix and stage. From: supervisor, when every slice is receipted. Answer: when all members have staged.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<RoundMixed, MixRoundError>")]
+pub struct MixRound {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Openness and report of every participant.
+    pub participants: BTreeMap<ClientId, Participant>,
+}
+
+/// A mix that every member has staged.
+#[derive(Clone, Debug)]
+pub struct RoundMixed {
+    /// Who took how much from whom.
+    pub weights: MixingWeights,
+    /// Digest over all new slices.
+    pub digest: Digest,
+    /// Receipt of every staged state.
+    pub receipts: BTreeMap<ClientId, StagedReceipts>,
+}
+
+/// Where one client's next state is staged.
+#[derive(Clone, Debug, Default)]
+pub struct StagedReceipts {
+    /// Receipt of front and back, held by the client.
+    pub client: Option<Digest>,
+    /// Receipt of each stage's slice and the replica that staged it.
+    pub stages: BTreeMap<usize, (ShardId, Digest)>,
+}
+
+/// Why a round could not be mixed and staged.
+#[derive(Debug, thiserror::Error)]
+pub enum MixRoundError {
+    /// Slices missing, an older attempt, or a rule that refused.
+    #[error(transparent)]
+    Collection(#[from] CollectionError),
+    /// A member ended before it staged.
+    #[error("{member} could not stage: {reason}")]
+    Lost {
+        /// Who.
+        member: MemberName,
+        /// Why.
+        reason: String,
+    },
+    /// A member refused to stage.
+    #[error("{member} refused to stage")]
+    Refused {
+        /// Who.
+        member: MemberName,
+        /// Why.
+        source: MemberError,
+    },
+}
+
+/// Stage a client's mixed front and back beside the current ones. From: aggregator. Answer: receipt.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Digest, MemberError>")]
+pub struct StageSlices {
+    /// Attempt they were mixed from.
+    pub attempt: Attempt,
+    /// By place.
+    pub slices: BTreeMap<Place, Slice>,
+}
+
+/// Stage a client's mixed body slice. From: aggregator. Answer: receipt.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Digest, MemberError>")]
+pub struct StageBody {
+    /// Whose.
+    pub client: ClientId,
+    /// Attempt it was mixed from.
+    pub attempt: Attempt,
+    /// The slice.
+    pub slice: Slice,
+}
+
+/// A round is committed. From: supervisor, to the replica that staged these clients' slices.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), MemberError>")]
+pub struct CommitBodies {
+    /// States that stay on disk, by client.
+    pub retain: BTreeMap<ClientId, BTreeSet<Round>>,
+}
+
+// ---- To the supervisor ----------------------------------------------------------------------
+
+/// A client finished a step: its heartbeat.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct StepDone {
+    /// Attempt it works on.
+    pub attempt: Attempt,
+    /// Who.
+    pub client: ClientId,
+    /// Steps done in this local round.
+    pub done: u64,
+    /// Steps of the local round.
+    pub of: u64,
+}
+
+/// A client's local round is over: its slices have receipts, or it cannot finish.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LocalRoundEnded {
+    /// Attempt it worked on.
+    pub attempt: Attempt,
+    /// Who.
+    pub client: ClientId,
+    /// What came of it.
+    pub outcome: Result<FinishedRound, String>,
+}
+
+/// A finished local round.
+#[derive(Clone, Debug)]
+pub struct FinishedRound {
+    /// Summary.
+    pub report: LocalRoundReport,
+    /// Time and traffic.
+    pub cost: ClientCost,
+}
+
+/// An actor found another one dead. Answer: when a successor is in the registry, or why there is none.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct ReportLost {
+    /// Who ended.
+    pub member: MemberName,
+    /// Which life of it: a successor has a higher number.
+    pub generation: u64,
+    /// What was seen.
+    pub cause: String,
+}
+
+/// An operator's word: new openness and warm-up from the next mix on. Answer: why not, if not.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct TuneHeating {
+    /// New alpha.
+    pub alpha: f64,
+    /// New beta, in rounds.
+    pub beta: f64,
+}
+
+/// An operator's word: finish the step, keep the last commit, end.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct StopRun;
+
+/// Ends an actor as a defect would, by a panic: the failure tests send it to any member.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Crash;

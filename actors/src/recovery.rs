@@ -1,0 +1,229 @@
+//! Starts actors and starts them again: actix does not restart what panicked (style section 2).
+//!
+//! A successor is made by the same factory as its predecessor and holds nothing; it finds its state
+//! in the store of the last commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::{Actor, ArbiterHandle, Message, Recipient};
+use fellrec::blueprint::Blueprint;
+use fellrec::federation::mixing::{MixingRule, rule_from};
+use fellrec::ids::{ClientId, ShardId};
+use fellrec::model::backbone::Backbone;
+use fellrec::model::cut::Place;
+use fellrec::model::rope::RopeTable;
+use fellrec::model::spec::BaseWeights;
+use tokio::sync::Semaphore;
+
+use crate::aggregator::{Aggregator, AggregatorSeat};
+use crate::client::{Client, ClientSeat, SupervisorPeers};
+use crate::folder::RunFolder;
+use crate::registry::{MemberName, Registry};
+use crate::shard::{ServerShard, ShardSeat};
+
+/// An actor ended. From: its own [`Obituary`], whatever the reason.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct MemberEnded {
+    /// Who.
+    pub member: MemberName,
+    /// Which life of it.
+    pub generation: u64,
+}
+
+/// Part of every actor: reports its end when it is dropped, as a panic does too.
+pub struct Obituary {
+    ended: MemberEnded,
+    supervisor: Recipient<MemberEnded>,
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        // A supervisor that is gone or full learns of it from the next one who asks in vain.
+        let _ = self.supervisor.try_send(self.ended);
+    }
+}
+
+/// A thread that computes, and the right to start a step on it.
+pub struct ComputeThread {
+    /// Its event loop.
+    pub arbiter: ArbiterHandle,
+    /// Steps that may be in flight here.
+    pub permits: Arc<Semaphore>,
+}
+
+/// Makes a mixing rule; called again when the aggregator is restarted.
+pub type RuleFactory = Box<dyn Fn() -> Box<dyn MixingRule>>;
+
+/// Factories of all members of this process, and the count of their lives.
+pub struct Spawner {
+    blueprint: Arc<Blueprint>,
+    folder: RunFolder,
+    registry: Arc<Registry>,
+    threads: Vec<ComputeThread>,
+    rule: RuleFactory,
+    seats: BTreeMap<ClientId, usize>,
+    replicas: u32,
+    client_base: BaseWeights,
+    client_rope: RopeTable,
+    backbone: Box<dyn Backbone>,
+    stage_bases: Vec<BaseWeights>,
+    shard_rope: RopeTable,
+    lives: BTreeMap<MemberName, u64>,
+}
+
+impl Spawner {
+    /// Loads the shared base and deals the clients out to `threads`.
+    pub fn new(
+        blueprint: Arc<Blueprint>,
+        folder: RunFolder,
+        registry: Arc<Registry>,
+        threads: Vec<ComputeThread>,
+        rule: Option<RuleFactory>,
+    ) -> Self {
+        let (client_device, shard_device) = (blueprint.client_device(), blueprint.shard_device());
+        let stages = 0..blueprint.layout.cut.stages().len();
+        let stage_base = |stage| blueprint.base(&[Place::Stage(stage)], shard_device);
+        let replicas = blueprint.config.split.replicas.get().unwrap_or(threads.len() as u32).max(1);
+        let mixing = blueprint.config.mixing.clone();
+        Self {
+            seats: deal(&blueprint, threads.len()),
+            client_base: blueprint.base(&[Place::Front, Place::Back], client_device),
+            client_rope: blueprint.rope(client_device),
+            backbone: blueprint.backbone(client_device),
+            stage_bases: stages.map(stage_base).collect(),
+            shard_rope: blueprint.rope(shard_device),
+            rule: rule.unwrap_or_else(|| Box::new(move || rule_from(&mixing))),
+            lives: BTreeMap::new(),
+            replicas,
+            blueprint,
+            folder,
+            registry,
+            threads,
+        }
+    }
+
+    /// Starts everybody, those who are asked before those who ask.
+    pub fn spawn_all(&mut self, ended: &Recipient<MemberEnded>, supervisor: &SupervisorPeers) {
+        self.spawn(MemberName::Aggregator, ended, supervisor);
+        for stage in 0..self.stage_bases.len() as u32 {
+            for replica in 0..self.replicas {
+                self.spawn(MemberName::Shard(ShardId { stage, replica }), ended, supervisor);
+            }
+        }
+        for client in self.blueprint.clients() {
+            self.spawn(MemberName::Client(client), ended, supervisor);
+        }
+    }
+
+    /// Starts a member, the first time or again, and enters it into the registry.
+    pub fn spawn(
+        &mut self,
+        member: MemberName,
+        ended: &Recipient<MemberEnded>,
+        supervisor: &SupervisorPeers,
+    ) {
+        let lives = self.lives.entry(member).or_insert(0);
+        let generation = *lives;
+        *lives += 1;
+        let obituary =
+            Obituary { ended: MemberEnded { member, generation }, supervisor: ended.clone() };
+        match member {
+            MemberName::Client(client) => {
+                self.spawn_client(client, generation, obituary, supervisor.clone());
+            }
+            MemberName::Shard(shard) => self.spawn_shard(shard, generation, obituary),
+            MemberName::Aggregator => self.spawn_aggregator(generation, obituary),
+            MemberName::Supervisor => {}
+        }
+    }
+
+    /// Lives that a member has had.
+    pub fn lives(&self, member: MemberName) -> u64 {
+        self.lives.get(&member).copied().unwrap_or(0)
+    }
+
+    /// Stops all compute threads after what they are doing.
+    pub fn stop(&self) {
+        for thread in &self.threads {
+            thread.arbiter.stop();
+        }
+    }
+
+    fn spawn_client(
+        &self,
+        id: ClientId,
+        generation: u64,
+        obituary: Obituary,
+        supervisor: SupervisorPeers,
+    ) {
+        let thread = self.seats[&id];
+        let seat = ClientSeat {
+            id,
+            blueprint: Arc::clone(&self.blueprint),
+            base: self.client_base.share(),
+            rope: self.client_rope.share(),
+            backbone: self.backbone.share(),
+            // The replica on the client's own thread: one core computes one step from end to end.
+            replica: thread as u32 % self.replicas,
+            replicas: self.replicas,
+            permits: Arc::clone(&self.threads[thread].permits),
+            folder: self.folder.clone(),
+            registry: Arc::clone(&self.registry),
+            supervisor,
+            obituary,
+        };
+        let arbiter = &self.threads[thread].arbiter;
+        let addr = Client::start_in_arbiter(arbiter, move |_ctx| Client::new(seat));
+        self.registry.enter_client(id, generation, &addr);
+    }
+
+    fn spawn_shard(&self, id: ShardId, generation: u64, obituary: Obituary) {
+        let seat = ShardSeat {
+            id,
+            blueprint: Arc::clone(&self.blueprint),
+            base: self.stage_bases[id.stage as usize].share(),
+            rope: self.shard_rope.share(),
+            folder: self.folder.clone(),
+            registry: Arc::clone(&self.registry),
+            obituary,
+        };
+        let thread = &self.threads[id.replica as usize % self.threads.len()];
+        let addr =
+            ServerShard::start_in_arbiter(&thread.arbiter, move |_ctx| ServerShard::new(seat));
+        self.registry.enter_shard(id, generation, &addr);
+    }
+
+    fn spawn_aggregator(&self, generation: u64, obituary: Obituary) {
+        let seat = AggregatorSeat {
+            places: self.blueprint.layout.cut.places(),
+            rule: (self.rule)(),
+            screening: self.blueprint.config.screening.clone(),
+            registry: Arc::clone(&self.registry),
+            obituary,
+        };
+        let addr = Aggregator::start_in_arbiter(&self.threads[0].arbiter, move |_ctx| {
+            Aggregator::new(seat)
+        });
+        self.registry.enter_aggregator(generation, &addr);
+    }
+}
+
+/// Deals clients out to threads, the largest first, each to the thread with the least to do.
+fn deal(blueprint: &Blueprint, threads: usize) -> BTreeMap<ClientId, usize> {
+    let mut clients: Vec<(usize, ClientId)> = blueprint
+        .clients()
+        .into_iter()
+        .map(|client| (blueprint.training_load(client), client))
+        .collect();
+    clients.sort_by_key(|(load, client)| (std::cmp::Reverse(*load), *client));
+    let mut loads = vec![0; threads];
+    let mut seats = BTreeMap::new();
+    for (load, client) in clients {
+        let thread = (0..threads).min_by_key(|thread| loads[*thread]).unwrap_or(0);
+        loads[thread] += load.max(1);
+        seats.insert(client, thread);
+    }
+    seats
+}

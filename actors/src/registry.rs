@@ -1,0 +1,217 @@
+//! Who is where: the only shared mutable state, written at spawn and read everywhere.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use dashmap::DashMap;
+use fellrec::ids::{ClientId, ShardId};
+
+use crate::aggregator::Aggregator;
+use crate::client::Client;
+use crate::messages::{
+    AbandonRound, BackwardBody, CloseLocalRound, CloseSession, CommitBodies, CommitRound, Crash,
+    EvaluateBody, EvaluateRound, ForwardBody, MixRound, OpenRound, OpenSession, ScreenRound,
+    StageBody, StageSlices, StepBody, SubmitAgain, SubmitSlice, TestModel,
+};
+use crate::peer::Peer;
+use crate::shard::ServerShard;
+
+/// An actor by its role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MemberName {
+    /// A client.
+    Client(ClientId),
+    /// A replica of a stage.
+    Shard(ShardId),
+    /// The aggregator.
+    Aggregator,
+    /// The supervisor.
+    Supervisor,
+}
+
+impl fmt::Display for MemberName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MemberName::Client(client) => client.fmt(f),
+            MemberName::Shard(shard) => shard.fmt(f),
+            MemberName::Aggregator => f.write_str("aggregator"),
+            MemberName::Supervisor => f.write_str("supervisor"),
+        }
+    }
+}
+
+/// One life of an actor and how to reach it.
+#[derive(Debug)]
+pub struct Entry<P> {
+    /// Counts the lives of this member, from 0.
+    pub generation: u64,
+    /// Since when.
+    pub alive_since: Instant,
+    /// Its addresses.
+    pub peers: P,
+}
+
+/// Addresses of a client.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each field carries the message its type names")]
+pub struct ClientPeers {
+    pub open: Peer<OpenRound>,
+    pub abandon: Peer<AbandonRound>,
+    pub submit_again: Peer<SubmitAgain>,
+    pub stage: Peer<StageSlices>,
+    pub commit: Peer<CommitRound>,
+    pub evaluate: Peer<EvaluateRound>,
+    pub test: Peer<TestModel>,
+    pub crash: Peer<Crash>,
+}
+
+/// Addresses of a shard.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each field carries the message its type names")]
+pub struct ShardPeers {
+    pub open: Peer<OpenSession>,
+    pub forward: Peer<ForwardBody>,
+    pub backward: Peer<BackwardBody>,
+    pub step: Peer<StepBody>,
+    pub evaluate: Peer<EvaluateBody>,
+    pub close: Peer<CloseSession>,
+    pub close_round: Peer<CloseLocalRound>,
+    pub stage: Peer<StageBody>,
+    pub commit: Peer<CommitBodies>,
+    pub crash: Peer<Crash>,
+}
+
+/// Addresses of the aggregator.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each field carries the message its type names")]
+pub struct AggregatorPeers {
+    pub submit: Peer<SubmitSlice>,
+    pub screen: Peer<ScreenRound>,
+    pub mix: Peer<MixRound>,
+    pub crash: Peer<Crash>,
+}
+
+/// All members of this process.
+#[derive(Debug)]
+pub struct Registry {
+    clients: DashMap<ClientId, Arc<Entry<ClientPeers>>>,
+    shards: DashMap<ShardId, Arc<Entry<ShardPeers>>>,
+    aggregators: DashMap<(), Arc<Entry<AggregatorPeers>>>,
+    deadline: Duration,
+}
+
+impl Registry {
+    /// An empty registry whose peers wait at most `deadline` for an answer.
+    pub fn new(deadline: Duration) -> Self {
+        Self {
+            clients: DashMap::new(),
+            shards: DashMap::new(),
+            aggregators: DashMap::new(),
+            deadline,
+        }
+    }
+
+    /// Enters a client's new life.
+    pub fn enter_client(&self, client: ClientId, generation: u64, addr: &Addr<Client>) {
+        let name = MemberName::Client(client);
+        let peers = ClientPeers {
+            open: self.peer(name, addr.clone().recipient()),
+            abandon: self.peer(name, addr.clone().recipient()),
+            submit_again: self.peer(name, addr.clone().recipient()),
+            stage: self.peer(name, addr.clone().recipient()),
+            commit: self.peer(name, addr.clone().recipient()),
+            evaluate: self.peer(name, addr.clone().recipient()),
+            test: self.peer(name, addr.clone().recipient()),
+            crash: self.peer(name, addr.clone().recipient()),
+        };
+        self.clients.insert(client, entry(generation, peers));
+    }
+
+    /// Enters a shard's new life.
+    pub fn enter_shard(&self, shard: ShardId, generation: u64, addr: &Addr<ServerShard>) {
+        let name = MemberName::Shard(shard);
+        let peers = ShardPeers {
+            open: self.peer(name, addr.clone().recipient()),
+            forward: self.peer(name, addr.clone().recipient()),
+            backward: self.peer(name, addr.clone().recipient()),
+            step: self.peer(name, addr.clone().recipient()),
+            evaluate: self.peer(name, addr.clone().recipient()),
+            close: self.peer(name, addr.clone().recipient()),
+            close_round: self.peer(name, addr.clone().recipient()),
+            stage: self.peer(name, addr.clone().recipient()),
+            commit: self.peer(name, addr.clone().recipient()),
+            crash: self.peer(name, addr.clone().recipient()),
+        };
+        self.shards.insert(shard, entry(generation, peers));
+    }
+
+    /// Enters the aggregator's new life.
+    pub fn enter_aggregator(&self, generation: u64, addr: &Addr<Aggregator>) {
+        let name = MemberName::Aggregator;
+        let peers = AggregatorPeers {
+            submit: self.peer(name, addr.clone().recipient()),
+            screen: self.peer(name, addr.clone().recipient()),
+            mix: self.peer(name, addr.clone().recipient()),
+            crash: self.peer(name, addr.clone().recipient()),
+        };
+        self.aggregators.insert((), entry(generation, peers));
+    }
+
+    /// A client's addresses.
+    pub fn client(&self, client: ClientId) -> Option<Arc<Entry<ClientPeers>>> {
+        self.clients.get(&client).map(|entry| Arc::clone(&entry))
+    }
+
+    /// A shard's addresses.
+    pub fn shard(&self, shard: ShardId) -> Option<Arc<Entry<ShardPeers>>> {
+        self.shards.get(&shard).map(|entry| Arc::clone(&entry))
+    }
+
+    /// The aggregator's addresses.
+    pub fn aggregator(&self) -> Option<Arc<Entry<AggregatorPeers>>> {
+        self.aggregators.get(&()).map(|entry| Arc::clone(&entry))
+    }
+
+    /// The life that is entered for a member.
+    pub fn generation(&self, member: MemberName) -> Option<u64> {
+        match member {
+            MemberName::Client(client) => self.client(client).map(|entry| entry.generation),
+            MemberName::Shard(shard) => self.shard(shard).map(|entry| entry.generation),
+            MemberName::Aggregator => self.aggregator().map(|entry| entry.generation),
+            MemberName::Supervisor => None,
+        }
+    }
+
+    /// Takes out a member that will not come back.
+    pub fn remove(&self, member: MemberName) {
+        match member {
+            MemberName::Client(client) => drop(self.clients.remove(&client)),
+            MemberName::Shard(shard) => drop(self.shards.remove(&shard)),
+            MemberName::Aggregator => drop(self.aggregators.remove(&())),
+            MemberName::Supervisor => {}
+        }
+    }
+
+    /// `Ok` if another member serves in the place of one that will not come back.
+    pub fn has_substitute(&self, member: MemberName) -> Result<(), String> {
+        let served = match member {
+            MemberName::Shard(lost) => self.shards.iter().any(|e| e.key().stage == lost.stage),
+            _ => false,
+        };
+        if served { Ok(()) } else { Err(format!("{member} has no restarts left")) }
+    }
+
+    fn peer<M>(&self, member: MemberName, recipient: actix::Recipient<M>) -> Peer<M>
+    where
+        M: actix::Message + Send + 'static,
+        M::Result: Send,
+    {
+        Peer::new(member, recipient, self.deadline)
+    }
+}
+
+fn entry<P>(generation: u64, peers: P) -> Arc<Entry<P>> {
+    Arc::new(Entry { generation, alive_since: Instant::now(), peers })
+}

@@ -1,0 +1,255 @@
+//! Holds the server-held layers of one stage and answers one half step at a time.
+//!
+//! Decodes, delegates to [`BodySession`] and [`Member`], encodes. Knows nothing about rounds beyond
+//! what a commit needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, Context, Handler, ResponseFuture};
+use fellrec::blueprint::Blueprint;
+use fellrec::checkpoint::CheckpointError;
+use fellrec::federation::collection::CollectionError;
+use fellrec::federation::member::{Member, MemberError};
+use fellrec::ids::{ClientId, Round, ShardId};
+use fellrec::model::cut::Place;
+use fellrec::model::rope::RopeTable;
+use fellrec::model::slice::Digest;
+use fellrec::model::spec::BaseWeights;
+use fellrec::split::{BodyGradient, BodySession, HiddenStates, SplitError};
+use fellrec::training::Timed;
+use thiserror::Error;
+use tracing::debug;
+
+use crate::folder::RunFolder;
+use crate::messages::{
+    BackwardBody, CloseLocalRound, CloseSession, CommitBodies, Crash, EvaluateBody, ForwardBody,
+    OpenSession, StageBody, StepBody, SubmitSlice,
+};
+use crate::peer::AskError;
+use crate::recovery::Obituary;
+use crate::registry::Registry;
+
+/// Why a shard could not serve a session.
+#[derive(Debug, Error)]
+pub enum ShardError {
+    /// The client's state could not be loaded.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The trained slice is not here, as after a restart.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// The aggregator ended before its receipt.
+    #[error("no receipt for the body slice")]
+    Aggregator(#[from] AskError),
+    /// The aggregator refused the slice.
+    #[error("the aggregator refused the body slice")]
+    Refused(#[from] CollectionError),
+}
+
+/// What a shard is made of; a factory makes it anew for a restart.
+pub struct ShardSeat {
+    /// Which replica of which stage.
+    pub id: ShardId,
+    /// The run's plan.
+    pub blueprint: Arc<Blueprint>,
+    /// Frozen weights of the stage, shared storage.
+    pub base: BaseWeights,
+    /// Rotary tables, shared storage.
+    pub rope: RopeTable,
+    /// Where states rest.
+    pub folder: RunFolder,
+    /// Where the aggregator is.
+    pub registry: Arc<Registry>,
+    /// Reports this actor's end.
+    pub obituary: Obituary,
+}
+
+/// Actor around one stage's blocks. Lives on a compute arbiter because torch blocks.
+pub struct ServerShard {
+    seat: ShardSeat,
+    desks: BTreeMap<ClientId, Desk>,
+}
+
+/// One client's slice here: in a session, or at rest after a local round.
+struct Desk {
+    member: Member,
+    session: Option<(Round, BodySession)>,
+}
+
+impl ServerShard {
+    /// An actor that serves `seat`.
+    pub fn new(seat: ShardSeat) -> Self {
+        Self { seat, desks: BTreeMap::new() }
+    }
+
+    fn place(&self) -> Place {
+        Place::Stage(self.seat.id.stage as usize)
+    }
+
+    fn desk(&mut self, client: ClientId) -> &mut Desk {
+        let seat = &self.seat;
+        self.desks.entry(client).or_insert_with(|| {
+            let config = &seat.blueprint.config;
+            let store = seat.folder.stage_store(seat.id.stage, client, config);
+            let (layout, seed) = (Arc::clone(&seat.blueprint.layout), config.run.seed);
+            Desk {
+                member: Member::new(store, layout, seed, config.optimizer.clone()),
+                session: None,
+            }
+        })
+    }
+
+    fn open(&mut self, client: ClientId, base: Round) -> Result<(), ShardError> {
+        let place = self.place();
+        let part = self.desk(client).member.load(place, base)?;
+        let (seat, device) = (&self.seat, self.seat.blueprint.shard_device());
+        let config = &seat.blueprint.config;
+        let session = BodySession::new(
+            client,
+            config.run.seed,
+            &seat.blueprint.layout,
+            place,
+            &seat.base,
+            seat.rope.share(),
+            config.runtime.recompute,
+            part.into_trainable(device),
+        );
+        self.desk(client).session = Some((base, session));
+        Ok(())
+    }
+
+    fn session(&mut self, client: ClientId) -> Option<&mut BodySession> {
+        self.desks.get_mut(&client)?.session.as_mut().map(|(_, session)| session)
+    }
+}
+
+/// Measures a computation.
+fn timed<T>(run: impl FnOnce() -> Result<T, SplitError>) -> Result<Timed<T>, SplitError> {
+    let started = Instant::now();
+    let value = run()?;
+    Ok(Timed { value, seconds: started.elapsed().as_secs_f64() })
+}
+
+impl Actor for ServerShard {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // A client asks for one thing at a time, so this is one request from each of many clients.
+        ctx.set_mailbox_capacity(256);
+    }
+}
+
+impl Handler<OpenSession> for ServerShard {
+    type Result = Result<(), ShardError>;
+
+    fn handle(&mut self, message: OpenSession, _ctx: &mut Self::Context) -> Self::Result {
+        self.open(message.client, message.base)
+    }
+}
+
+impl Handler<ForwardBody> for ServerShard {
+    type Result = Result<Timed<HiddenStates>, SplitError>;
+
+    fn handle(&mut self, message: ForwardBody, _ctx: &mut Self::Context) -> Self::Result {
+        let ForwardBody { client, step, hidden } = message;
+        let session = self.session(client).ok_or(SplitError::UnknownStep { step })?;
+        let answer = timed(|| session.forward(step, &hidden))?;
+        debug!(%client, %step, "body forward done");
+        Ok(answer)
+    }
+}
+
+impl Handler<BackwardBody> for ServerShard {
+    type Result = Result<Timed<BodyGradient>, SplitError>;
+
+    fn handle(&mut self, message: BackwardBody, _ctx: &mut Self::Context) -> Self::Result {
+        let BackwardBody { client, step, grad } = message;
+        let session = self.session(client).ok_or(SplitError::UnknownStep { step })?;
+        let answer = timed(|| session.backward(step, &grad))?;
+        debug!(%client, %step, "body backward done");
+        Ok(answer)
+    }
+}
+
+impl Handler<StepBody> for ServerShard {
+    type Result = Result<Timed<()>, SplitError>;
+
+    fn handle(&mut self, message: StepBody, _ctx: &mut Self::Context) -> Self::Result {
+        let StepBody { client, step, plan } = message;
+        let session = self.session(client).ok_or(SplitError::UnknownStep { step })?;
+        timed(|| session.step(step, plan))
+    }
+}
+
+impl Handler<EvaluateBody> for ServerShard {
+    type Result = Result<Timed<HiddenStates>, SplitError>;
+
+    fn handle(&mut self, message: EvaluateBody, _ctx: &mut Self::Context) -> Self::Result {
+        let EvaluateBody { client, hidden } = message;
+        let session = self.session(client).ok_or(SplitError::NoSession { client })?;
+        timed(|| session.evaluate(&hidden))
+    }
+}
+
+impl Handler<CloseSession> for ServerShard {
+    type Result = ();
+
+    fn handle(&mut self, message: CloseSession, _ctx: &mut Self::Context) {
+        if let Some(desk) = self.desks.get_mut(&message.client) {
+            desk.session = None;
+        }
+    }
+}
+
+impl Handler<CloseLocalRound> for ServerShard {
+    type Result = ResponseFuture<Result<Digest, ShardError>>;
+
+    fn handle(&mut self, message: CloseLocalRound, _ctx: &mut Self::Context) -> Self::Result {
+        let CloseLocalRound { client, attempt } = message;
+        let (place, id) = (self.place(), self.seat.id);
+        let desk = self.desk(client);
+        if let Some((base, session)) = desk.session.take() {
+            desk.member.finish(attempt, base, [(place, session.close())]);
+        }
+        let submission = desk.member.submission(attempt, place);
+        let aggregator = self.seat.registry.aggregator();
+        Box::pin(async move {
+            let slice = submission?;
+            let aggregator = aggregator.expect("the aggregator is entered before any shard");
+            let holder = Some(id);
+            let message = SubmitSlice { attempt, client, place, holder, slice };
+            Ok(aggregator.peers.submit.ask(message).await??)
+        })
+    }
+}
+
+impl Handler<StageBody> for ServerShard {
+    type Result = Result<Digest, MemberError>;
+
+    fn handle(&mut self, message: StageBody, _ctx: &mut Self::Context) -> Self::Result {
+        let StageBody { client, attempt, slice } = message;
+        let place = self.place();
+        self.desk(client).member.stage(attempt, BTreeMap::from([(place, slice)]))
+    }
+}
+
+impl Handler<CommitBodies> for ServerShard {
+    type Result = Result<(), MemberError>;
+
+    fn handle(&mut self, message: CommitBodies, _ctx: &mut Self::Context) -> Self::Result {
+        for (client, retain) in &message.retain {
+            self.desk(*client).member.commit(retain)?;
+        }
+        Ok(())
+    }
+}
+
+impl Handler<Crash> for ServerShard {
+    type Result = ();
+
+    fn handle(&mut self, _message: Crash, _ctx: &mut Self::Context) {
+        panic!("{} was told to crash", self.seat.id);
+    }
+}

@@ -1,0 +1,229 @@
+//! What the supervisor does at each of the machine's commands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use fellrec::checkpoint::{RUN_FORMAT, Receipt, RoundManifest};
+use fellrec::cost::ClientCost;
+use fellrec::federation::round::{
+    Absence, Attempt, Command, Event, FederationState, Outcome, Participant,
+};
+use fellrec::history::{ClientRound, EventKind};
+use fellrec::ids::{ClientId, Round, ShardId};
+
+use super::{RunError, SELECTION_K, Supervisor};
+use crate::folder::{client_path, stage_path};
+use crate::memory::peak_memory_bytes;
+use crate::messages::RoundMixed;
+
+/// What is known of the open round and goes into the history when it is committed.
+#[derive(Debug, Default)]
+pub struct OpenRoundRecord {
+    /// When it was opened.
+    pub opened: Option<Instant>,
+    /// Time and traffic of the clients that finished.
+    pub costs: BTreeMap<ClientId, ClientCost>,
+    /// Clients whose update is mixed.
+    pub participants: BTreeMap<ClientId, Participant>,
+    /// The staged mix.
+    pub mixed: Option<RoundMixed>,
+}
+
+impl Supervisor {
+    pub(super) fn execute(
+        &mut self,
+        command: Command,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), RunError> {
+        match command {
+            Command::OpenRound { attempt, clients } => self.open_round(attempt, clients, ctx),
+            Command::Abandon { attempt, clients } => {
+                let courier = self.courier();
+                let abandon = async move { courier.abandon(clients, attempt).await };
+                ctx.spawn(abandon.into_actor(self));
+                Ok(())
+            }
+            Command::Screen { attempt, participants } => {
+                let courier = self.courier();
+                let screen = async move { courier.screen(attempt, participants).await };
+                ctx.spawn(screen.into_actor(self).map(move |answer, supervisor, ctx| {
+                    let event = match answer {
+                        Ok(refused) => Event::Screened { attempt, refused },
+                        Err(reason) => Event::MixFailed { attempt, reason },
+                    };
+                    supervisor.apply(event, ctx);
+                }));
+                Ok(())
+            }
+            Command::Mix { attempt, participants } => {
+                self.mix(attempt, participants, ctx);
+                Ok(())
+            }
+            Command::Commit { attempt, state, absent } => self.commit(attempt, state, absent, ctx),
+            Command::Evaluate { round } => {
+                self.evaluate(round, ctx);
+                Ok(())
+            }
+            Command::Finish(outcome) => self.finish(outcome, ctx),
+        }
+    }
+
+    fn open_round(
+        &mut self,
+        attempt: Attempt,
+        clients: Vec<ClientId>,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), RunError> {
+        self.round = OpenRoundRecord { opened: Some(Instant::now()), ..Default::default() };
+        let asked = clients.iter().copied().collect();
+        self.record(EventKind::RoundOpened { attempt, clients: asked })?;
+        for client in clients {
+            self.open_client(client, ctx);
+        }
+        Ok(())
+    }
+
+    fn mix(
+        &mut self,
+        attempt: Attempt,
+        participants: BTreeMap<ClientId, Participant>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.round.participants = participants.clone();
+        let courier = self.courier();
+        let mix = async move { courier.mix(attempt, participants).await };
+        ctx.spawn(mix.into_actor(self).map(move |answer, supervisor, ctx| {
+            let event = match answer {
+                Ok(mixed) => {
+                    supervisor.round.mixed = Some(mixed);
+                    Event::Staged { attempt }
+                }
+                Err(reason) => Event::MixFailed { attempt, reason },
+            };
+            supervisor.apply(event, ctx);
+        }));
+    }
+
+    /// The commit point is the manifest: before it the round never was, after it the round is.
+    fn commit(
+        &mut self,
+        attempt: Attempt,
+        state: FederationState,
+        absent: BTreeMap<ClientId, Absence>,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), RunError> {
+        let record = std::mem::take(&mut self.round);
+        let mixed = record.mixed.expect("a round is staged before it is committed");
+        let (stagers, receipts) = receipts(&mixed, state.committed);
+        self.receipts.extend(receipts);
+        let client_round = |(client, participant): (ClientId, Participant)| {
+            let cost = record.costs.get(&client).copied().unwrap_or_default();
+            let Participant { openness, report } = participant;
+            (client, ClientRound { report, openness, cost })
+        };
+        self.record(EventKind::RoundCommitted {
+            attempt,
+            seconds: record.opened.map_or(0.0, |opened| opened.elapsed().as_secs_f64()),
+            clients: record.participants.into_iter().map(client_round).collect(),
+            absent,
+            mixing: mixed.weights,
+            slices: mixed.digest,
+            peak_memory_bytes: peak_memory_bytes(),
+        })?;
+        let manifest = RoundManifest {
+            format: RUN_FORMAT,
+            fingerprint: self.fingerprint.clone(),
+            members: self.receipts.clone(),
+            events_bytes: self.journal.sync()?,
+            state,
+        };
+        self.run_store.commit(&manifest)?;
+        let keep = self.blueprint.config.checkpoint.keep.get();
+        self.run_store.retain(keep)?;
+        let retained = |client: &ClientId| (*client, manifest.state.retained(*client, keep));
+        let clients = manifest.state.slices.keys().map(retained).collect();
+        let mut bodies: BTreeMap<ShardId, BTreeMap<ClientId, BTreeSet<Round>>> = BTreeMap::new();
+        for (shard, client) in stagers {
+            let (client, rounds) = retained(&client);
+            bodies.entry(shard).or_default().insert(client, rounds);
+        }
+        let courier = self.courier();
+        let commit = async move { courier.commit(clients, bodies).await };
+        ctx.spawn(commit.into_actor(self).map(move |(), supervisor, ctx| {
+            supervisor.apply(Event::Committed { attempt }, ctx);
+        }));
+        Ok(())
+    }
+
+    fn evaluate(&mut self, round: Round, ctx: &mut Context<Self>) {
+        let (courier, states) = (self.courier(), self.machine.state().slices.clone());
+        let started = Instant::now();
+        let evaluate = async move { courier.evaluate(states).await };
+        ctx.spawn(evaluate.into_actor(self).map(move |answers, supervisor, ctx| {
+            let ndcg = answers.iter().map(|(client, metrics)| {
+                (*client, metrics.as_ref().and_then(|m| m.ndcg.get(&SELECTION_K)).copied())
+            });
+            let event = Event::Evaluated { round, ndcg: ndcg.collect() };
+            let measured = answers.into_iter().filter_map(|(client, m)| Some((client, m?)));
+            let kind = EventKind::RoundEvaluated {
+                round,
+                clients: measured.collect(),
+                seconds: started.elapsed().as_secs_f64(),
+            };
+            match supervisor.record(kind) {
+                Ok(()) => supervisor.apply(event, ctx),
+                Err(error) => supervisor.end(Err(error)),
+            }
+        }));
+    }
+
+    /// A complete run ends with the test of every client's best state; a stopped one just ends.
+    fn finish(&mut self, outcome: Outcome, ctx: &mut Context<Self>) -> Result<(), RunError> {
+        if !outcome.is_complete() {
+            return self.close(outcome, BTreeMap::new());
+        }
+        let state = self.machine.state();
+        let best = state.slices.keys().map(|client| (*client, state.best_round(*client))).collect();
+        let courier = self.courier();
+        let test = async move { courier.test(best).await };
+        ctx.spawn(test.into_actor(self).map(move |answers, supervisor, _ctx| {
+            let test = answers.into_iter().filter_map(|(client, result)| Some((client, result?)));
+            if let Err(error) = supervisor.close(outcome, test.collect()) {
+                supervisor.end(Err(error));
+            }
+        }));
+        Ok(())
+    }
+
+    fn close(
+        &mut self,
+        outcome: Outcome,
+        test: BTreeMap<ClientId, fellrec::history::TestResult>,
+    ) -> Result<(), RunError> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.record(EventKind::RunFinished { outcome: outcome.clone(), test, seconds })?;
+        self.journal.sync()?;
+        self.end(Ok(outcome));
+        Ok(())
+    }
+}
+
+/// Who staged which client's body, and the receipts by the members' paths.
+fn receipts(
+    mixed: &RoundMixed,
+    round: Round,
+) -> (Vec<(ShardId, ClientId)>, BTreeMap<String, Receipt>) {
+    let (mut stagers, mut receipts) = (Vec::new(), BTreeMap::new());
+    for (client, staged) in &mixed.receipts {
+        if let Some(digest) = &staged.client {
+            receipts.insert(client_path(*client), Receipt { round, digest: digest.clone() });
+        }
+        for (stage, (shard, digest)) in &staged.stages {
+            stagers.push((*shard, *client));
+            let path = stage_path(*stage as u32, *client);
+            receipts.insert(path, Receipt { round, digest: digest.clone() });
+        }
+    }
+    (stagers, receipts)
+}

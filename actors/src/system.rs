@@ -1,0 +1,268 @@
+//! Starts a federation in this process and ends it: threads, spawn order, graceful stop.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Arbiter};
+use fellrec::blueprint::{Blueprint, BlueprintError};
+use fellrec::checkpoint::{CheckpointError, Fingerprint, Receipt, RoundManifest};
+use fellrec::config::ConfigError;
+use fellrec::federation::round::{FederationState, Outcome, RoundMachine, RoundRules};
+use fellrec::history::{ClientSummary, EventKind, SCHEMA};
+use fellrec::ids::ClientId;
+use thiserror::Error;
+use tokio::sync::{Semaphore, oneshot};
+use tracing::warn;
+
+use crate::folder::RunFolder;
+use crate::journal::{Journal, JournalError, Observer};
+use crate::messages::StopRun;
+use crate::recovery::{ComputeThread, RuleFactory, Spawner};
+use crate::registry::Registry;
+use crate::supervisor::{RunError, Supervisor, SupervisorSeat, chain};
+
+/// Why a federation could not start or go on.
+#[derive(Debug, Error)]
+pub enum SystemError {
+    /// The run folder could not be made.
+    #[error("failed to create the run folder {path}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The folder holds a run already.
+    #[error("{path} holds a run already: use `fellrec resume`, or another folder")]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A resumed run would not give the same bits as the one before.
+    #[error(
+        "this process differs from the one that wrote the run: {difference}; \
+         set runtime.deterministic = false to go on all the same"
+    )]
+    OtherFingerprint {
+        /// Field with both values.
+        difference: String,
+    },
+    /// The config or its data make no run.
+    #[error(transparent)]
+    Blueprint(#[from] BlueprintError),
+    /// The config cannot be hashed or stored.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The history could not be opened.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The run could not go on.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The supervisor ended without a word.
+    #[error("the supervisor ended by a defect; `fellrec resume` goes on from the last commit")]
+    SupervisorLost,
+}
+
+/// A federation that is running in this process.
+pub struct Federation {
+    supervisor: Addr<Supervisor>,
+    registry: Arc<Registry>,
+    done: oneshot::Receiver<Result<Outcome, RunError>>,
+    arbiters: Vec<Arbiter>,
+}
+
+/// What a federation starts from.
+pub struct Launch {
+    /// The run's plan.
+    pub blueprint: Arc<Blueprint>,
+    /// Where the run is kept.
+    pub folder: RunFolder,
+    /// Told of everything.
+    pub observer: Observer,
+    /// A mixing rule of one's own instead of the configured one.
+    pub rule: Option<RuleFactory>,
+}
+
+/// Where a resumed run goes on.
+struct Checkpoint {
+    state: FederationState,
+    receipts: BTreeMap<String, Receipt>,
+    events_bytes: u64,
+    opening: EventKind,
+}
+
+impl Federation {
+    /// Starts a new run in an empty folder. To be called within an actix system.
+    pub fn start(launch: Launch) -> Result<Self, SystemError> {
+        let path = launch.folder.root().to_owned();
+        if launch.folder.config().exists() || launch.folder.events().exists() {
+            return Err(SystemError::Occupied { path });
+        }
+        let failed = |source| SystemError::Folder { path: path.clone(), source };
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        let config = launch.blueprint.config.to_toml()?;
+        std::fs::write(launch.folder.config(), config).map_err(failed)?;
+        let checkpoint = fresh(&launch.blueprint)?;
+        Self::launch(launch, checkpoint)
+    }
+
+    /// Goes on with the run in a folder from its last whole commit.
+    pub fn resume(launch: Launch) -> Result<Self, SystemError> {
+        let checkpoint = last_commit(&launch.blueprint, &launch.folder)?;
+        Self::launch(launch, checkpoint)
+    }
+
+    fn launch(launch: Launch, checkpoint: Checkpoint) -> Result<Self, SystemError> {
+        let Launch { blueprint, folder, observer, rule } = launch;
+        let Checkpoint { state, receipts, events_bytes, opening } = checkpoint;
+        let journal = Journal::open(&folder.events(), events_bytes, observer)?;
+        let config = &blueprint.config;
+        // An ask waits in mailboxes and behind other clients' steps; only silence of minutes is an end.
+        let deadline = Duration::from_secs(10 * config.federation.progress_deadline_secs.get());
+        let registry = Arc::new(Registry::new(deadline));
+        let (threads, arbiters) = compute_threads(&blueprint);
+        let machine = RoundMachine::new(rules(&blueprint), state);
+        let spawner = Spawner::new(
+            Arc::clone(&blueprint),
+            folder.clone(),
+            Arc::clone(&registry),
+            threads,
+            rule,
+        );
+        let (done, receiver) = oneshot::channel();
+        let seat = SupervisorSeat {
+            fingerprint: blueprint.fingerprint()?,
+            blueprint,
+            folder,
+            registry: Arc::clone(&registry),
+            spawner,
+            machine,
+            receipts,
+            journal,
+            opening,
+            done,
+        };
+        let supervisor = Supervisor::new(seat).start();
+        Ok(Self { supervisor, registry, done: receiver, arbiters })
+    }
+
+    /// Where members are, for tests and tools.
+    pub fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
+    /// The supervisor's address.
+    pub fn supervisor(&self) -> Addr<Supervisor> {
+        self.supervisor.clone()
+    }
+
+    /// Asks the run to finish its step, keep the last commit and end.
+    pub fn stop(&self) {
+        if self.supervisor.try_send(StopRun).is_err() {
+            warn!("the supervisor does not take the request to stop");
+        }
+    }
+
+    /// Waits until the run has ended and every compute thread is done.
+    pub async fn wait(&mut self) -> Result<Outcome, SystemError> {
+        let outcome = (&mut self.done).await.map_err(|_| SystemError::SupervisorLost)?;
+        for arbiter in self.arbiters.drain(..) {
+            arbiter.stop();
+            // A thread that is in the middle of a step ends after it.
+            let _ = tokio::task::spawn_blocking(move || arbiter.join()).await;
+        }
+        Ok(outcome?)
+    }
+}
+
+/// Threads that compute: one intra-op thread each, and as many steps at once as they may hold.
+fn compute_threads(blueprint: &Blueprint) -> (Vec<ComputeThread>, Vec<Arbiter>) {
+    let runtime = &blueprint.config.runtime;
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let count = runtime.compute_threads.get().map_or(cores, |threads| threads.get());
+    let steps = 1 + runtime.pipeline_depth as usize;
+    let start = |_| {
+        let arbiter = Arbiter::new();
+        // OpenMP keeps the number for each thread, so every compute thread sets its own.
+        arbiter.spawn_fn(|| tch::set_num_threads(1));
+        let handle = arbiter.handle();
+        (ComputeThread { arbiter: handle, permits: Arc::new(Semaphore::new(steps)) }, arbiter)
+    };
+    (0..count).map(start).unzip()
+}
+
+fn rules(blueprint: &Blueprint) -> RoundRules {
+    let config = &blueprint.config;
+    RoundRules {
+        federation: config.federation.clone(),
+        evaluate_every: config.evaluation.every.get(),
+        deterministic: config.runtime.deterministic,
+        run_seed: config.run.seed,
+    }
+}
+
+fn fresh(blueprint: &Blueprint) -> Result<Checkpoint, SystemError> {
+    let clients = blueprint.clients();
+    let summary = |client: &ClientId| {
+        let data = blueprint.client_data(*client);
+        let users = data.as_ref().map_or(&[][..], |data| &data.users);
+        let interactions = users.iter().map(|user| user.train.len() as u64).sum();
+        let tested = users.iter().filter(|user| !user.test.is_empty()).count() as u64;
+        let users = users.len() as u64;
+        (*client, ClientSummary { users, interactions, tested_users: tested })
+    };
+    let opening = EventKind::RunStarted {
+        schema: SCHEMA,
+        fingerprint: blueprint.fingerprint()?,
+        dataset: blueprint.dataset.clone(),
+        items: blueprint.candidates(),
+        clients: clients.iter().map(summary).collect(),
+        plan: blueprint.cost_plan(),
+    };
+    let state = FederationState::initial(&clients, blueprint.config.heating.clone());
+    Ok(Checkpoint { state, receipts: BTreeMap::new(), events_bytes: 0, opening })
+}
+
+/// The newest commit of which every member's state is whole; a fresh start if there is none.
+fn last_commit(blueprint: &Blueprint, folder: &RunFolder) -> Result<Checkpoint, SystemError> {
+    let config = &blueprint.config;
+    let verify = |manifest: &RoundManifest| -> Result<(), CheckpointError> {
+        for (path, receipt) in &manifest.members {
+            folder.member_store(path, config).verify(receipt.round, &receipt.digest)?;
+        }
+        Ok(())
+    };
+    let (newest, skipped) = folder.run_store(config).newest(verify);
+    for broken in &skipped {
+        warn!(round = %broken.round, error = chain(&broken.error), "commit passed over");
+    }
+    // Before the first commit the history starts over.
+    let Some(manifest) = newest else { return fresh(blueprint) };
+    compare(&manifest.fingerprint, &blueprint.fingerprint()?, config.runtime.deterministic)?;
+    let skipped = skipped.iter().map(|broken| (broken.round, chain(&broken.error))).collect();
+    let opening = EventKind::Resumed { round: manifest.state.committed, skipped };
+    Ok(Checkpoint {
+        state: manifest.state,
+        receipts: manifest.members,
+        events_bytes: manifest.events_bytes,
+        opening,
+    })
+}
+
+/// Equal bits are promised for equal fingerprints only (protocol.md 6).
+fn compare(
+    written: &Fingerprint,
+    here: &Fingerprint,
+    deterministic: bool,
+) -> Result<(), SystemError> {
+    let Some(difference) = written.difference(here) else { return Ok(()) };
+    if deterministic {
+        return Err(SystemError::OtherFingerprint { difference });
+    }
+    warn!(difference, "this process differs from the one that wrote the run: bits may differ");
+    Ok(())
+}
