@@ -20,6 +20,7 @@
 //! [`messages`]; the only way to send one is a [`peer::Peer`].
 
 pub mod aggregator;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod cuda;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, Arbiter};
 use fellrec::blueprint::{Blueprint, BlueprintError};
 use fellrec::checkpoint::{CheckpointError, Fingerprint, Receipt, RoundManifest};
-use fellrec::config::ConfigError;
+use fellrec::config::{Config, ConfigError};
 use fellrec::federation::round::{FederationState, Outcome, RoundMachine, RoundRules};
 use fellrec::history::{ClientSummary, EventKind, SCHEMA};
 use fellrec::ids::ClientId;
@@ -179,12 +179,16 @@ impl Federation {
     }
 }
 
+/// Compute threads of a run: as configured, or one for each core.
+pub fn compute_thread_count(config: &Config) -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    config.runtime.compute_threads.get().map_or(cores, |threads| threads.get())
+}
+
 /// Threads that compute: one intra-op thread each, and as many steps at once as they may hold.
 fn compute_threads(blueprint: &Blueprint) -> (Vec<ComputeThread>, Vec<Arbiter>) {
-    let runtime = &blueprint.config.runtime;
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-    let count = runtime.compute_threads.get().map_or(cores, |threads| threads.get());
-    let steps = 1 + runtime.pipeline_depth as usize;
+    let count = compute_thread_count(&blueprint.config);
+    let steps = 1 + blueprint.config.runtime.pipeline_depth as usize;
     let start = |_| {
         let arbiter = Arbiter::new();
         // OpenMP keeps the number for each thread, so every compute thread sets its own.

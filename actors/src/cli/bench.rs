@@ -4,8 +4,11 @@ use std::num::NonZeroU32;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use fellrec::config::{Layers, Loaded};
 
+use super::output::{print, print_json};
 use super::{ExitStatus, Verbosity};
+use crate::bench::{RoundBench, RoundFigures};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,6 +58,9 @@ pub struct RoundArgs {
     /// Rank of the adapters
     #[arg(long, default_value = "8")]
     pub rank: NonZeroU32,
+    /// Dropout of the adapters
+    #[arg(long, default_value = "0")]
+    pub dropout: f64,
     /// Rounds that are measured, after one that is not
     #[arg(long, default_value = "5")]
     pub rounds: NonZeroU32,
@@ -76,6 +82,77 @@ pub struct RoundArgs {
 ///
 /// # Errors
 /// Sizes that make no model, or a round that failed.
-pub fn run(_command: BenchCommand, _verbosity: &Verbosity) -> Result<ExitStatus> {
-    anyhow::bail!("not wired yet")
+pub fn run(command: BenchCommand, _verbosity: &Verbosity) -> Result<ExitStatus> {
+    let BenchCommand::Round(args) = command;
+    let json = args.json;
+    let figures = args.bench()?.run()?;
+    if json {
+        print_json(&figures)?;
+    } else {
+        print(&describe(&figures))?;
+    }
+    Ok(ExitStatus::Success)
+}
+
+impl RoundArgs {
+    fn bench(&self) -> Result<RoundBench> {
+        let mut sets = vec![
+            format!("model.hidden={}", self.dim),
+            format!("model.layers={}", self.layers),
+            format!("model.heads={}", self.heads),
+            format!("model.kv_heads={}", self.heads),
+            format!("model.ffn={}", self.ffn),
+            format!("model.vocab={}", self.vocab),
+            "model.trainable=lora".to_owned(),
+            format!("lora.rank={}", self.rank),
+            format!("lora.dropout={}", self.dropout),
+            format!("training.batch={}", self.batch),
+            format!("clients.count={}", self.clients),
+            format!("runtime.recompute={}", self.recompute),
+            "checkpoint.fsync=false".to_owned(),
+            "checkpoint.keep=1".to_owned(),
+        ];
+        sets.extend(self.threads.map(|threads| format!("runtime.compute_threads={threads}")));
+        let config = Loaded::load(&Layers { sets, ..Layers::default() })?.config;
+        Ok(RoundBench {
+            config,
+            clients: self.clients.get(),
+            steps: self.steps.get(),
+            seq: i64::from(self.seq.get()),
+            vocab: i64::from(self.vocab.get()),
+            rounds: self.compare.unwrap_or(self.rounds).get(),
+            compare: self.compare.is_some(),
+        })
+    }
+}
+
+fn describe(figures: &RoundFigures) -> String {
+    let mut text = format!(
+        "median round        {:.3} s over {} rounds on {} threads\n\
+         tokens              {:.0} a second\n\
+         peak resident       {:.0} MiB\n\
+         arithmetic          {:.1} GFLOP/s, {:.0} % of {:.1} GFLOP/s of bare matrix products\n\
+         outside the model   {:.1} % of the processor time\n\
+         cores busy          {:.0} %",
+        figures.median_seconds,
+        figures.round_seconds.len(),
+        figures.threads,
+        figures.tokens_per_second,
+        figures.peak_resident_mib,
+        figures.gflops,
+        figures.share_of_products * 100.0,
+        figures.product_gflops,
+        figures.share_outside_model * 100.0,
+        figures.cores_busy * 100.0,
+    );
+    if let Some(plain) = &figures.plain {
+        text += &format!(
+            "\nagainst a plain unsplit loop   {:.3} of its time (95 % interval {:.3} to {:.3}, {} pairs)",
+            plain.mean_ratio,
+            plain.interval.0,
+            plain.interval.1,
+            plain.plain_seconds.len(),
+        );
+    }
+    text
 }

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 use fellrec::blueprint::Blueprint;
-use fellrec::config::OrNone;
 use fellrec::cost::CostPlan;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use super::ExitStatus;
 use super::output::{print, print_json, table};
+use crate::system::compute_thread_count;
 
 /// The plan of a run.
 #[derive(Debug, Serialize)]
@@ -74,10 +74,7 @@ fn plan(blueprint: &Blueprint) -> Plan {
     let clients = blueprint.clients();
     let cost = blueprint.cost_plan();
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-    let compute_threads = match config.runtime.compute_threads {
-        OrNone::Some(threads) => threads.get(),
-        OrNone::None => cores,
-    };
+    let compute_threads = compute_thread_count(config);
     // Parameters and two moments of every client; gradients live for one step only.
     let state_bytes = cost.whole.trainable * 12 * clients.len() as u64;
     let kept_states = config.checkpoint.keep.get() + 2;
