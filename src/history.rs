@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::de::{Deserializer, Error as _};
+use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::checkpoint::Fingerprint;
 use crate::config::HeatingConfig;
@@ -20,20 +23,52 @@ use crate::ranking::Metrics;
 /// Version of this schema; it changes when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
 
-/// One line of the event log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One line of the event log: `{"time_ms": …, "event": NAME, …}`, the event's fields beside its name.
+#[derive(Clone, Debug, PartialEq)]
 pub struct RunEvent {
     /// Milliseconds since the Unix epoch. The only field that differs between equal runs, with the
     /// seconds and memory inside [`ClientCost`] and [`EventKind::RoundCommitted`].
     pub time_ms: u64,
     /// What happened.
-    #[serde(flatten)]
     pub kind: EventKind,
 }
 
-/// What can happen in a run.
+// By hand, since serde's own `flatten` and `tag` forget that the keys of a map are numbers: what they
+// write with a client's number as key they cannot read.
+impl Serialize for RunEvent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let kind = serde_json::to_value(&self.kind).map_err(S::Error::custom)?;
+        let Value::Object(kind) = kind else {
+            return Err(S::Error::custom("an event without fields has no place on a line"));
+        };
+        let mut line = Map::from_iter([("time_ms".to_owned(), self.time_ms.into())]);
+        for (name, fields) in kind {
+            line.insert("event".to_owned(), name.into());
+            if let Value::Object(fields) = fields {
+                line.extend(fields);
+            }
+        }
+        line.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RunEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut line = Map::deserialize(deserializer)?;
+        let mut take = |name| line.shift_remove(name).ok_or_else(|| D::Error::missing_field(name));
+        let time_ms = serde_json::from_value(take("time_ms")?).map_err(D::Error::custom)?;
+        let Value::String(event) = take("event")? else {
+            return Err(D::Error::custom("field `event` is no text"));
+        };
+        let kind = Value::Object(Map::from_iter([(event, Value::Object(line))]));
+        let kind = serde_path_to_error::deserialize(kind).map_err(D::Error::custom)?;
+        Ok(Self { time_ms, kind })
+    }
+}
+
+/// What can happen in a run. Written as part of a [`RunEvent`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "event")]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// First line of every run.
     RunStarted {

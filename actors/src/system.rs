@@ -71,7 +71,7 @@ pub enum SystemError {
 pub struct Federation {
     supervisor: Addr<Supervisor>,
     registry: Arc<Registry>,
-    done: oneshot::Receiver<Result<Outcome, RunError>>,
+    done: Option<oneshot::Receiver<Result<Outcome, RunError>>>,
     arbiters: Vec<Arbiter>,
 }
 
@@ -147,7 +147,7 @@ impl Federation {
             done,
         };
         let supervisor = Supervisor::new(seat).start();
-        Ok(Self { supervisor, registry, done: receiver, arbiters })
+        Ok(Self { supervisor, registry, done: Some(receiver), arbiters })
     }
 
     /// Where members are, for tests and tools.
@@ -167,15 +167,20 @@ impl Federation {
         }
     }
 
-    /// Waits until the run has ended and every compute thread is done.
-    pub async fn wait(&mut self) -> Result<Outcome, SystemError> {
-        let outcome = (&mut self.done).await.map_err(|_| SystemError::SupervisorLost)?;
-        for arbiter in self.arbiters.drain(..) {
-            arbiter.stop();
-            // A thread that is in the middle of a step ends after it.
-            let _ = tokio::task::spawn_blocking(move || arbiter.join()).await;
+    /// The end of the run, apart from the federation itself; to be taken once.
+    pub fn done(&mut self) -> impl Future<Output = Result<Outcome, SystemError>> + use<> {
+        let done = self.done.take();
+        let arbiters = std::mem::take(&mut self.arbiters);
+        async move {
+            let done = done.ok_or(SystemError::SupervisorLost)?;
+            let outcome = done.await.map_err(|_| SystemError::SupervisorLost)?;
+            for arbiter in arbiters {
+                arbiter.stop();
+                // A thread that is in the middle of a step ends after it.
+                let _ = tokio::task::spawn_blocking(move || arbiter.join()).await;
+            }
+            Ok(outcome?)
         }
-        Ok(outcome?)
     }
 }
 

@@ -1,5 +1,9 @@
 //! Small models and batches that the integration tests share.
 
+#![allow(dead_code, reason = "every test binary uses its share of these helpers")]
+
+pub mod federation;
+
 use fellrec::config::{LoraConfig, ModelConfig, OptimizerConfig, OrNone, SplitConfig, Trainable};
 use fellrec::ids::{ClientId, Round, StepId};
 use fellrec::model::backbone::Backbone;

@@ -120,7 +120,7 @@ impl RoundBench {
             rule: None,
         };
         let outcome = actix::System::new()
-            .block_on(async { Federation::start(launch)?.wait().await })
+            .block_on(async { Federation::start(launch)?.done().await })
             .context("the measured federation failed")?;
         if !outcome.is_complete() {
             bail!("the measured federation ended early: {outcome:?}");

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
@@ -85,8 +86,9 @@ pub fn run_federation(
 
 /// Waits for the end; Ctrl-C once asks the run to stop, twice leaves at once.
 async fn wait_or_stop(federation: &mut Federation, quiet: bool) -> Result<Outcome, SystemError> {
+    let mut done = pin!(federation.done());
     tokio::select! {
-        outcome = federation.wait() => return outcome,
+        outcome = &mut done => return outcome,
         _ = tokio::signal::ctrl_c() => {}
     }
     if !quiet {
@@ -94,7 +96,7 @@ async fn wait_or_stop(federation: &mut Federation, quiet: bool) -> Result<Outcom
     }
     federation.stop();
     tokio::select! {
-        outcome = federation.wait() => outcome,
+        outcome = &mut done => outcome,
         _ = tokio::signal::ctrl_c() => std::process::exit(130),
     }
 }
