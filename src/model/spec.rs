@@ -19,6 +19,8 @@ pub enum Init {
     Uniform(f64),
     /// All zero.
     Zeros,
+    /// All this value.
+    Constant(f64),
     /// All one.
     Ones,
 }
@@ -50,6 +52,7 @@ impl TensorSpec {
         let options = (Kind::Float, Device::Cpu);
         match self.init {
             Init::Zeros => Tensor::zeros(self.shape.as_slice(), options),
+            Init::Constant(value) => Tensor::full(self.shape.as_slice(), value, options),
             Init::Ones => Tensor::ones(self.shape.as_slice(), options),
             Init::Normal(std) => self.drawn(&normals(run_seed, &self.name, self.numel(), std)),
             Init::Uniform(bound) => {
