@@ -35,8 +35,8 @@ pub fn grouped_bars(
         let (plot, side) = legend::beside(canvas);
         draw_bars(&plot, labels, groups, series)?;
         let names: Vec<&str> = series.iter().map(|bars| bars.name.as_str()).collect();
-        legend::draw(&side, &names, |index, (x, y)| {
-            Rectangle::new([(x - 6, y - 5), (x + 6, y + 5)], color(index).filled()).into_dyn()
+        legend::draw(&side, &names, |area, index, (x, y)| {
+            area.draw(&Rectangle::new([(x - 6, y - 5), (x + 6, y + 5)], color(index).filled()))
         })
     })
 }
@@ -58,8 +58,8 @@ fn draw_bars(
 
     let mut chart = ChartBuilder::on(canvas)
         .margin(8)
-        .x_label_area_size(42)
-        .y_label_area_size(64)
+        .x_label_area_size(46)
+        .y_label_area_size(72)
         .build_cartesian_2d(places, values)?;
     chart
         .configure_mesh()

@@ -4,10 +4,10 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::tick;
-use super::{Canvas, DrawError, FONT, LABEL_FONT, Labels, PALETTE, PlotError, is_drawable, render};
+use super::{Canvas, DrawError, FONT, LABEL_FONT, Labels, PlotError, is_drawable, render};
 
 /// Width and height of the whole plot. Unit: pixels.
-const SIZE: (u32, u32) = (640, 560);
+const SIZE: (u32, u32) = (630, 524);
 /// Where the cells start, below the column names and right of the row names. Unit: pixels.
 const CORNER: (i32, i32) = (110, 56);
 /// Longest side of the block of cells. Unit: pixels.
@@ -18,7 +18,12 @@ const LARGEST_CELL: i32 = 90;
 const PRINTED_CELL: i32 = 34;
 /// Rows between two names at most, when cells are small. Unit: pixels.
 const NAME_HEIGHT: i32 = 18;
+/// Ends of the colour scale.
+const PALEST: RGBColor = RGBColor(244, 248, 252);
+const DARKEST: RGBColor = RGBColor(0, 98, 155);
 const EMPTY_CELL: RGBColor = RGBColor(225, 225, 225);
+/// Values on light and on dark cells. Neither is the pure black or white that a page may replace.
+const CELL_INK: (RGBColor, RGBColor) = (RGBColor(17, 17, 17), RGBColor(250, 250, 250));
 
 /// Most rows and columns that are drawn; a page with more cells is slow to open.
 const MOST_NAMES: usize = 100;
@@ -26,8 +31,8 @@ const MOST_NAMES: usize = 100;
 /// Draws a matrix, for instance the mixing matrix: row = who learns, column = from whom.
 ///
 /// `names` label rows and columns alike; rows may differ in length. Of a large matrix the upper left
-/// corner is shown, and the plot says so. White is the smaller of 0 and the
-/// smallest value, the darkest blue the largest; a cell that is missing or not finite is grey.
+/// corner is shown, and the plot says so. The palest blue is the smaller of 0 and the smallest value,
+/// the darkest the largest; a cell that is missing or not finite is grey.
 ///
 /// # Errors
 /// [`PlotError::Draw`] if the plotting library fails; never for the data.
@@ -91,16 +96,18 @@ impl Scale {
         Self { low, high }
     }
 
-    /// Place of a value between white (0) and the darkest blue (1).
+    /// Place of a value between the palest (0) and the darkest blue (1).
     fn shade(&self, value: f64) -> f64 {
         if self.high > self.low { (value - self.low) / (self.high - self.low) } else { 0.0 }
     }
 
     fn color(&self, value: f64) -> RGBColor {
         let shade = self.shade(value);
-        let dark = PALETTE[0];
-        let mix = |end: u8| (255.0 + shade * (f64::from(end) - 255.0)).round() as u8;
-        RGBColor(mix(dark.0), mix(dark.1), mix(dark.2))
+        let (pale, dark) = (PALEST, DARKEST);
+        let mix = |from: u8, to: u8| {
+            (f64::from(from) + shade * (f64::from(to) - f64::from(from))).round() as u8
+        };
+        RGBColor(mix(pale.0, dark.0), mix(pale.1, dark.1), mix(pale.2, dark.2))
     }
 }
 
@@ -118,8 +125,9 @@ fn draw_cell(
         return Ok(());
     }
 
-    let ink = if value.is_some_and(|value| scale.shade(value) > 0.6) { WHITE } else { BLACK };
-    let style = (FONT, 12).into_font().color(&ink).pos(Pos::new(HPos::Center, VPos::Center));
+    let on_dark = value.is_some_and(|value| scale.shade(value) > 0.6);
+    let ink = if on_dark { CELL_INK.1 } else { CELL_INK.0 };
+    let style = (FONT, 14).into_font().color(&ink).pos(Pos::new(HPos::Center, VPos::Center));
     let center = (x + grid.cell / 2, y + grid.cell / 2);
     let print = value.map_or("–".to_owned(), |value| format!("{value:.2}"));
     canvas.draw(&Text::new(print, center, style))

@@ -1,14 +1,13 @@
 //! The names of the series, beside the plot, where they cover nothing.
 
-use plotters::element::DynElement;
 use plotters::prelude::*;
 
 use super::{Canvas, DrawError, LABEL_FONT};
 
 /// Width of the column that holds the legend. Unit: pixels.
-const WIDTH: i32 = 190;
-const LINE_HEIGHT: usize = 18;
-const LONGEST_NAME: usize = 22;
+const WIDTH: i32 = 148;
+const LINE_HEIGHT: usize = 20;
+const LONGEST_NAME: usize = 15;
 
 /// Splits the canvas into the plot's part and the legend's.
 pub fn beside<'a>(canvas: &Canvas<'a>) -> (Canvas<'a>, Canvas<'a>) {
@@ -18,19 +17,19 @@ pub fn beside<'a>(canvas: &Canvas<'a>) -> (Canvas<'a>, Canvas<'a>) {
 
 /// Draws one line a series; those that do not fit are counted.
 ///
-/// `swatch` draws the sign of the `index`-th series around a point.
-pub fn draw<'a>(
-    area: &Canvas<'a>,
+/// `swatch` draws the sign of the `index`-th series around a point of the area.
+pub fn draw(
+    area: &Canvas<'_>,
     names: &[&str],
-    swatch: impl Fn(usize, (i32, i32)) -> DynElement<'static, SVGBackend<'a>, (i32, i32)>,
+    swatch: impl Fn(&Canvas<'_>, usize, (i32, i32)) -> Result<(), DrawError>,
 ) -> Result<(), DrawError> {
     let (_, height) = area.dim_in_pixel();
     let fitting = (height as usize / LINE_HEIGHT).saturating_sub(2);
     let position = |row: usize| (row * LINE_HEIGHT + LINE_HEIGHT) as i32;
-    let text = |text: String, row: usize| Text::new(text, (26, position(row) - 7), LABEL_FONT);
+    let text = |text: String, row: usize| Text::new(text, (28, position(row) - 8), LABEL_FONT);
 
     for (index, name) in names.iter().enumerate().take(fitting) {
-        area.draw(&swatch(index, (14, position(index))))?;
+        swatch(area, index, (14, position(index)))?;
         area.draw(&text(shortened(name), index))?;
     }
     if names.len() > fitting {

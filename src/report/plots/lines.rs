@@ -1,4 +1,4 @@
-//! Lines over rounds.
+//! Lines and bands over rounds.
 
 use plotters::element::DynElement;
 use plotters::prelude::*;
@@ -12,6 +12,11 @@ const MOST_MARKERS: usize = 1500;
 /// Most round numbers that fit under the plot.
 const MOST_ROUNDS: usize = 12;
 
+/// How much a band hides of what it lies on: the inner of two bands shows through the outer.
+const BAND_OPACITY: f64 = 0.22;
+/// A stroke and the gap after it in a dashed line. Unit: pixels.
+const DASH: (i32, i32) = (7, 5);
+
 /// One line.
 #[derive(Clone, Debug)]
 pub struct LineSeries {
@@ -19,37 +24,71 @@ pub struct LineSeries {
     pub name: String,
     /// (round, value), rounds ascending. A value that is not finite breaks the line.
     pub points: Vec<(u64, f64)>,
+    /// How it is drawn.
+    pub stroke: Stroke,
 }
 
-/// Draws one line a series, for instance a client's NDCG@10 over the rounds.
+/// How a line is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stroke {
+    /// With a marker at every point.
+    Solid,
+    /// Without markers: a reference, or the edge of something.
+    Dashed,
+}
+
+/// An area between two values of every round, for instance where the middle half of the clients is.
+#[derive(Clone, Debug)]
+pub struct Band {
+    /// As the legend shows it.
+    pub name: String,
+    /// (round, lower, upper), rounds ascending. A value that is not finite breaks the band.
+    pub points: Vec<(u64, f64, f64)>,
+}
+
+/// Draws the bands, all in the colour of the first line, and one line a series over them, for
+/// instance a client's NDCG@10 over the rounds.
 ///
 /// # Errors
 /// [`PlotError::Draw`] if the plotting library fails; never for the data.
-pub fn line_plot(labels: &Labels<'_>, series: &[LineSeries]) -> Result<String, PlotError> {
+pub fn line_plot(
+    labels: &Labels<'_>,
+    bands: &[Band],
+    lines: &[LineSeries],
+) -> Result<String, PlotError> {
     render(labels.title, SIZE, |canvas| {
         let (plot, side) = legend::beside(canvas);
-        draw_lines(&plot, labels, series)?;
-        let names: Vec<&str> = series.iter().map(|line| line.name.as_str()).collect();
-        legend::draw(&side, &names, marker)
+        draw_lines(&plot, labels, bands, lines)?;
+        let names = lines.iter().map(|line| line.name.as_str());
+        let names: Vec<&str> = names.chain(bands.iter().map(|band| band.name.as_str())).collect();
+        legend::draw(&side, &names, |area, index, at| match lines.get(index) {
+            Some(line) => draw_sign(area, index, line.stroke, at),
+            // Band k lies on k others, and its sign is as dark as they make it.
+            None => draw_shade(area, (index - lines.len() + 1) as i32, at),
+        })
     })
 }
 
 fn draw_lines(
     canvas: &Canvas<'_>,
     labels: &Labels<'_>,
-    series: &[LineSeries],
+    bands: &[Band],
+    lines: &[LineSeries],
 ) -> Result<(), DrawError> {
-    let points = || series.iter().flat_map(|line| &line.points);
-    let rounds = padded_range(points().map(|(round, _)| *round as f64));
-    let values = padded_range(points().map(|(_, value)| *value));
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let edges = || bands.iter().flat_map(|band| &band.points);
+    let rounds = points().map(|(round, _)| *round).chain(edges().map(|(round, ..)| *round));
+    let rounds = padded_range(rounds.map(|round| round as f64));
+    let edge_values = edges().flat_map(|(_, low, high)| [*low, *high]);
+    let values = padded_range(points().map(|(_, value)| *value).chain(edge_values));
     // No more ticks than rounds, or they would stand between two.
     let ticks = ((rounds.end - rounds.start) as usize + 1).min(MOST_ROUNDS);
     let mark_all = points().count() <= MOST_MARKERS;
 
     let mut chart = ChartBuilder::on(canvas)
         .margin(8)
-        .x_label_area_size(42)
-        .y_label_area_size(64)
+        .x_label_area_size(46)
+        .y_label_area_size(72)
         .build_cartesian_2d(rounds, values)?;
     chart
         .configure_mesh()
@@ -63,19 +102,57 @@ fn draw_lines(
         .y_label_formatter(&|y| tick(*y))
         .draw()?;
 
-    for (index, line) in series.iter().enumerate() {
+    for band in bands {
+        let is_gap = |(_, low, high): &_| !is_drawable(*low) || !is_drawable(*high);
+        for run in band.points.split(is_gap).filter(|run| !run.is_empty()) {
+            let lower = run.iter().map(|(round, low, _)| (*round as f64, *low));
+            let upper = run.iter().rev().map(|(round, _, high)| (*round as f64, *high));
+            let outline: Vec<_> = lower.chain(upper).collect();
+            chart.draw_series([Polygon::new(outline, color(0).mix(BAND_OPACITY))])?;
+        }
+    }
+    for (index, line) in lines.iter().enumerate() {
         for run in line.points.split(|(_, value)| !is_drawable(*value)) {
             let run = || run.iter().map(|(round, value)| (*round as f64, *value));
-            chart.draw_series([PathElement::new(
-                run().collect::<Vec<_>>(),
-                color(index).stroke_width(2),
-            )])?;
+            let style = color(index).stroke_width(2);
+            if line.stroke == Stroke::Dashed {
+                chart.draw_series(DashedLineSeries::new(run(), DASH.0, DASH.1, style))?;
+                continue;
+            }
+            chart.draw_series([PathElement::new(run().collect::<Vec<_>>(), style)])?;
             if mark_all || run().len() == 1 {
                 chart.draw_series(run().map(|point| marker(index, point)))?;
             }
         }
     }
     Ok(())
+}
+
+/// What the legend shows for a line.
+fn draw_sign(
+    canvas: &Canvas<'_>,
+    index: usize,
+    stroke: Stroke,
+    (x, y): (i32, i32),
+) -> Result<(), DrawError> {
+    let style = color(index).stroke_width(2);
+    let draw = |left, right| canvas.draw(&PathElement::new([(left, y), (right, y)], style));
+    match stroke {
+        Stroke::Solid => {
+            draw(x - 10, x + 10)?;
+            canvas.draw(&marker(index, (x, y)))
+        }
+        Stroke::Dashed => {
+            draw(x - 10, x - 3)?;
+            draw(x + 3, x + 10)
+        }
+    }
+}
+
+/// What the legend shows for a place that `bands` bands cover.
+fn draw_shade(canvas: &Canvas<'_>, bands: i32, (x, y): (i32, i32)) -> Result<(), DrawError> {
+    let style = color(0).mix(1.0 - (1.0 - BAND_OPACITY).powi(bands)).filled();
+    canvas.draw(&Rectangle::new([(x - 10, y - 6), (x + 10, y + 6)], style))
 }
 
 /// The sign of a series: its shape changes each time the palette starts over.

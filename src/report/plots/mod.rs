@@ -3,6 +3,9 @@
 //! Plain numbers in, text out; nothing here knows what a run is. Any numbers will do: a value that is
 //! not finite, or beyond [`LARGEST`], is a gap, and empty, single-point and constant data give a plot
 //! with sensible axes.
+//!
+//! Paper is pure white and ink pure black, so that a page can give both colours of its own; the
+//! values printed on cells are not quite black and stay readable on their light ground.
 
 mod axis;
 mod bars;
@@ -18,16 +21,16 @@ use thiserror::Error;
 
 pub use bars::{BarSeries, grouped_bars};
 pub use heat_map::heat_map;
-pub use lines::{LineSeries, line_plot};
+pub use lines::{Band, LineSeries, Stroke, line_plot};
 
 /// Largest magnitude that is drawn: beyond it the distance of two axis ticks could overflow.
 pub const LARGEST: f64 = 1e30;
 
 /// Width and height of line and bar plots. Unit: pixels.
-const SIZE: (u32, u32) = (800, 400);
+const SIZE: (u32, u32) = (660, 380);
 const FONT: &str = "sans-serif";
 const TITLE_FONT: (&str, u32) = (FONT, 18);
-const LABEL_FONT: (&str, u32) = (FONT, 13);
+const LABEL_FONT: (&str, u32) = (FONT, 15);
 
 /// The colours of Okabe and Ito, told apart under every common colour blindness, without the yellow
 /// that white paper swallows.
