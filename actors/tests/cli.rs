@@ -229,3 +229,26 @@ fn completions_are_written_for_the_usual_shells() {
         assert!(stdout(&output).contains("simulate"));
     }
 }
+
+/// The examples of docs/events.md are a log: what is documented can be reported.
+#[test]
+fn report_writes_the_page_of_a_run_and_prints_its_table() {
+    let run = tempfile::tempdir().expect("a folder");
+    let lines = include_str!("../../docs/events.md").lines();
+    let log: Vec<&str> = lines.filter(|line| line.starts_with("{\"time_ms\"")).collect();
+    std::fs::write(run.path().join("events.jsonl"), log.join("\n")).expect("written");
+    std::fs::write(run.path().join("config.toml"), "[run]\nseed = 1\n").expect("written");
+
+    let shown = fellrec_in(run.path(), &[], &["report", "."]);
+    assert_eq!(code(&shown), Some(0), "{}", stderr(&shown));
+    assert!(stdout(&shown).contains("NDCG@10") && stdout(&shown).contains("report.html"));
+    assert!(run.path().join("report.html").is_file());
+
+    let answer = json(&fellrec_in(run.path(), &[], &["report", ".", "--json"]));
+    assert_eq!(answer["summary"]["clients"], 3);
+    assert!(answer["test"]["1"]["after"]["ndcg"]["10"].is_f64(), "{answer}");
+
+    let nothing = fellrec_in(run.path(), &[], &["report", "nowhere"]);
+    assert_eq!(code(&nothing), Some(1));
+    assert!(stderr(&nothing).contains("nowhere/events.jsonl"), "{}", stderr(&nothing));
+}

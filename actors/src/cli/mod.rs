@@ -10,9 +10,11 @@ mod dry_run;
 mod init;
 mod output;
 mod progress;
+mod report;
 mod resume;
 mod run;
 mod simulate;
+mod table;
 
 use std::process::ExitCode;
 
@@ -79,6 +81,7 @@ pub struct Cli {
 pub enum Command {
     Simulate(simulate::SimulateArgs),
     Resume(resume::ResumeArgs),
+    Report(report::ReportArgs),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
     #[command(subcommand)]
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
     let status = match command {
         Command::Simulate(args) => simulate::run(args, &verbosity),
         Command::Resume(args) => resume::run(args, &verbosity),
+        Command::Report(args) => report::run(args),
         Command::Bench(command) => bench::run(command, &verbosity),
         Command::Data(command) => data::run(command),
         Command::Config(command) => config::run(command),
@@ -103,10 +107,10 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),
     };
-    status.unwrap_or_else(|error| report(&error)).into()
+    status.unwrap_or_else(|error| failed(&error)).into()
 }
 
-fn report(error: &anyhow::Error) -> ExitStatus {
+fn failed(error: &anyhow::Error) -> ExitStatus {
     eprintln!("error: {error:#}");
     let wrong_config = error.chain().any(|cause| {
         // Some settings turn out wrong only against the data, as more clients than users.
