@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use fellrec::history::{ClientRound, EventKind, RunEvent};
-use fellrec::ids::{ClientId, Round};
+use fellrec::history::{EventKind, RunEvent};
+use fellrec::ids::ClientId;
 use fellrec::ranking::Metrics;
+use fellrec::report::tables::RoundRow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::journal::Notice;
-
-const HEADER: &str =
-    "round     loss  NDCG@10    worst client        w_c   seconds   up/client  down/client";
 
 /// Writes progress to standard error, so that standard output stays the results'.
 pub struct Progress {
@@ -20,16 +18,12 @@ pub struct Progress {
     shown: bool,
     header_due: bool,
     steps: BTreeMap<ClientId, (u64, u64)>,
-    committed: Option<Committed>,
+    /// A committed round that waits for its evaluation.
+    committed: Option<EventKind>,
 }
 
-/// A committed round that waits for its evaluation.
-struct Committed {
-    round: Round,
-    clients: BTreeMap<ClientId, ClientRound>,
-    absent: usize,
-    seconds: f64,
-}
+/// Widths of the columns of [`RoundRow`], the last one open.
+const WIDTHS: [usize; 8] = [5, 8, 9, 22, 12, 10, 11, 0];
 
 impl Progress {
     /// A display, or none if it is not wanted.
@@ -86,24 +80,17 @@ impl Progress {
             EventKind::MemberRestarted { member, cause, .. } => {
                 self.line(&format!("{member} started again: {cause}"));
             }
-            EventKind::RoundCommitted { attempt, seconds, clients, absent, .. } => {
+            EventKind::RoundCommitted { .. } => {
                 self.row(None);
-                let (clients, absent) = (clients.clone(), absent.len());
-                let round = attempt.round.next();
-                self.committed = Some(Committed { round, clients, absent, seconds: *seconds });
+                self.committed = Some(event.kind.clone());
                 self.stage("ranking");
             }
-            EventKind::RoundEvaluated { round, clients, .. } => {
-                if self.committed.as_ref().is_none_or(|committed| committed.round != *round) {
-                    let empty = Committed {
-                        round: *round,
-                        clients: BTreeMap::new(),
-                        absent: 0,
-                        seconds: 0.0,
-                    };
-                    self.committed = Some(empty);
+            EventKind::RoundEvaluated { clients, .. } => {
+                if self.committed.is_none() {
+                    let mean = mean_ndcg(clients);
+                    self.line(&format!("start: mean validation NDCG@10 {mean}"));
                 }
-                self.row(Some(clients));
+                self.row(Some(&event.kind));
                 self.stage("");
             }
             EventKind::HeatingChanged { round, heating } => {
@@ -120,37 +107,14 @@ impl Progress {
     }
 
     /// The line of the round that was committed last, once.
-    fn row(&mut self, metrics: Option<&BTreeMap<ClientId, Metrics>>) {
-        let Some(Committed { round, clients, absent, seconds }) = self.committed.take() else {
-            return;
-        };
+    fn row(&mut self, evaluated: Option<&EventKind>) {
+        let Some(committed) = self.committed.take() else { return };
+        let Some(row) = RoundRow::from_events(&committed, evaluated) else { return };
         if std::mem::take(&mut self.header_due) {
-            self.line(HEADER);
+            let titles: Vec<String> = RoundRow::columns().into_iter().map(|c| c.name).collect();
+            self.line(&aligned(&titles));
         }
-        let (ndcg, worst) = metrics.map_or(("-".into(), "-".into()), |m| quality(m));
-        let line = if clients.is_empty() {
-            format!("{round:>5} {:>8} {ndcg:>8} {worst:>15}", "-")
-        } else {
-            let count = clients.len() as f64;
-            let labels: f64 = clients.values().map(|c| c.report.labels as f64).sum();
-            let loss: f64 =
-                clients.values().map(|c| c.report.loss * c.report.labels as f64).sum::<f64>();
-            let openness = clients.values().map(|c| c.openness);
-            let low = openness.clone().fold(f64::INFINITY, f64::min);
-            let high = openness.fold(f64::NEG_INFINITY, f64::max);
-            let mean = |select: fn(&ClientRound) -> u64| {
-                mebibytes(clients.values().map(select).sum::<u64>() as f64 / count)
-            };
-            format!(
-                "{round:>5} {:>8.4} {ndcg:>8} {worst:>15} {:>10} {seconds:>9.1} {:>11} {:>12}{}",
-                loss / labels.max(1.0),
-                format!("{low:.2}-{high:.2}"),
-                mean(|c| c.cost.bytes_up),
-                mean(|c| c.cost.bytes_down),
-                if absent > 0 { format!("  {absent} absent") } else { String::new() },
-            )
-        };
-        self.line(&line);
+        self.line(&aligned(&row.cells()));
     }
 
     fn stage(&self, what: &str) {
@@ -165,17 +129,16 @@ impl Progress {
     }
 }
 
-/// Mean NDCG@10 over clients, and the worst client's.
-fn quality(clients: &BTreeMap<ClientId, Metrics>) -> (String, String) {
-    let values: Vec<(ClientId, f64)> =
-        clients.iter().filter_map(|(c, m)| Some((*c, *m.ndcg.get(&10)?))).collect();
-    let Some((worst, value)) = values.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else {
-        return ("-".into(), "-".into());
-    };
-    let mean = values.iter().map(|(_, value)| value).sum::<f64>() / values.len() as f64;
-    (format!("{mean:.4}"), format!("{value:.4} ({})", worst.0))
+/// Cells right-aligned under each other.
+fn aligned(cells: &[String]) -> String {
+    let padded = cells.iter().zip(WIDTHS).map(|(cell, width)| format!("{cell:>width$}"));
+    padded.collect::<Vec<_>>().join(" ").trim_end().to_owned()
 }
 
-fn mebibytes(bytes: f64) -> String {
-    format!("{:.1} MiB", bytes / (1 << 20) as f64)
+fn mean_ndcg(clients: &BTreeMap<ClientId, Metrics>) -> String {
+    let values: Vec<f64> = clients.values().filter_map(|m| m.ndcg.get(&10).copied()).collect();
+    if values.is_empty() {
+        return "-".to_owned();
+    }
+    format!("{:.4}", values.iter().sum::<f64>() / values.len() as f64)
 }

@@ -9,12 +9,14 @@ use anyhow::{Context, Result, bail};
 use fellrec::blueprint::Blueprint;
 use fellrec::config::{Config, DeviceName};
 use fellrec::federation::round::Outcome;
+use fellrec::report::tables::{Clients, final_table};
+use fellrec::report::{self, History};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::progress::Progress;
-use super::{ExitStatus, Verbosity, print};
+use super::{ExitStatus, Verbosity, print, table};
 use crate::cuda::{CudaStatus, load_cuda_backend};
 use crate::folder::RunFolder;
 use crate::journal::{Notice, Observer};
@@ -118,8 +120,15 @@ fn finish(outcome: Outcome, folder: &RunFolder, json: bool) -> Result<ExitStatus
     let resume = format!("go on with: fellrec resume {path}");
     match outcome {
         Outcome::RoundsDone | Outcome::PatienceSpent => {
+            let history = History::read(&folder.events())?;
+            let report = report::write_page(&history, folder.root())?;
             if !json {
-                eprintln!("run folder: {path}");
+                print(&table::render(&final_table(&history, Clients::Extremes)))?;
+                eprintln!(
+                    "\nrun folder  {path}\nreport      {}\nnext        fellrec config keys mixing \
+                     (what to turn), fellrec report {path}",
+                    report.display()
+                );
             }
             Ok(ExitStatus::Success)
         }
