@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    fellrec_actors::memory::keep_freed_memory();
     fellrec_actors::cli::main()
 }
