@@ -127,7 +127,11 @@ impl Supervisor {
             seconds: record.opened.map_or(0.0, |opened| opened.elapsed().as_secs_f64()),
             clients: record.participants.into_iter().map(client_round).collect(),
             absent,
-            mixing: mixed.weights,
+            mixing: if mixed.receipts.len() > RECORDED_SIMILARITIES {
+                mixed.weights.without_similarity()
+            } else {
+                mixed.weights
+            },
             slices: mixed.digest,
             peak_memory_bytes: peak_memory_bytes(),
         })?;
@@ -208,6 +212,10 @@ impl Supervisor {
         Ok(())
     }
 }
+
+/// Clients up to which the similarities are recorded beside the weights: at 1,000 clients each matrix
+/// takes 20 MB of text a round.
+const RECORDED_SIMILARITIES: usize = 100;
 
 /// Who staged which client's body, and the receipts by the members' paths.
 fn receipts(

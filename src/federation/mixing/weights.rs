@@ -62,6 +62,12 @@ impl MixingWeights {
         self
     }
 
+    /// The weights alone.
+    pub fn without_similarity(mut self) -> Self {
+        self.similarity = None;
+        self
+    }
+
     /// Whose rows and columns, ascending.
     pub fn clients(&self) -> &[ClientId] {
         &self.clients
