@@ -30,6 +30,7 @@ pub struct RoundRules {
 pub struct RoundMachine {
     rules: RoundRules,
     state: FederationState,
+    first_attempt: u32,
     attempt: u32,
     phase: Phase,
     stop_requested: bool,
@@ -59,7 +60,16 @@ enum Member {
 impl RoundMachine {
     /// A machine that goes on from `state`.
     pub fn new(rules: RoundRules, state: FederationState) -> Self {
-        Self { rules, state, attempt: 0, phase: Phase::Idle, stop_requested: false }
+        let (phase, stop_requested) = (Phase::Idle, false);
+        Self { rules, state, first_attempt: 0, attempt: 0, phase, stop_requested }
+    }
+
+    /// Numbers the attempts of every round from `first`.
+    ///
+    /// For a supervisor that takes the place of one whose messages may still be under way: with a
+    /// number above any that one used, they are late and change nothing.
+    pub fn starting_at(self, first: u32) -> Self {
+        Self { first_attempt: first, attempt: first, ..self }
     }
 
     /// State of the last commit.
@@ -92,7 +102,8 @@ impl RoundMachine {
     /// phase are late or repeated and change nothing.
     pub fn handle(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
         match event {
-            Event::Start => self.next_round(now_ms),
+            Event::Start if matches!(self.phase, Phase::Idle) => self.next_round(now_ms),
+            Event::Start => Vec::new(),
             Event::StopRequested => self.on_stop(),
             Event::Evaluated { round, ndcg } => self.on_evaluated(now_ms, round, &ndcg),
             Event::Tick => self.on_tick(now_ms),
@@ -139,7 +150,7 @@ impl RoundMachine {
         } else if self.stop_requested {
             Outcome::Stopped
         } else {
-            self.attempt = 0;
+            self.attempt = self.first_attempt;
             return self.open(now_ms);
         };
         self.finish(outcome)
@@ -172,7 +183,7 @@ impl RoundMachine {
     fn sample(&self, round: Round) -> Vec<ClientId> {
         let all: Vec<ClientId> = self.state.slices.keys().copied().collect();
         let count = self.rules.federation.participants(all.len() as u32) as usize;
-        if count == all.len() {
+        if count >= all.len() {
             return all;
         }
         let mut rng = seed::rng(self.rules.run_seed, "participation", &[round.0]);
@@ -274,7 +285,10 @@ impl RoundMachine {
 
     /// Opens the round again from the last commit, or gives up when the budget is spent.
     fn reopen(&mut self, now_ms: u64, reason: String) -> Vec<Command> {
-        if self.attempt >= self.rules.federation.reopen_budget {
+        if self.stop_requested {
+            return self.finish(Outcome::Stopped);
+        }
+        if self.attempt - self.first_attempt >= self.rules.federation.reopen_budget {
             return self.finish(Outcome::RoundFailed(reason));
         }
         let clients = self.sample(self.state.committed);

@@ -55,7 +55,7 @@ pub enum Absence {
 /// What the driver tells the machine. Events of another attempt are ignored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Begin, or go on after a resume.
+    /// Begin, or go on after a resume; once a machine.
     Start,
     /// A client refused the round.
     Refused {

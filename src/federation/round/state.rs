@@ -51,10 +51,16 @@ impl FederationState {
     }
 
     /// Takes in the validation of the committed state. A tie keeps the earlier state.
+    ///
+    /// Clients that are not of the federation and values that are not finite do not count: a NaN
+    /// would be the best for ever, and no manifest could hold it.
     pub fn record_evaluation(&mut self, ndcg: &BTreeMap<ClientId, Option<f64>>) {
         self.evaluated = Some(self.committed);
-        let measured: Vec<(ClientId, f64)> =
-            ndcg.iter().filter_map(|(client, value)| value.map(|v| (*client, v))).collect();
+        let known = ndcg.iter().filter(|(client, _)| self.slices.contains_key(client));
+        let finite = |(client, value): (&ClientId, &Option<f64>)| {
+            value.filter(|value| value.is_finite()).map(|value| (*client, value))
+        };
+        let measured: Vec<(ClientId, f64)> = known.filter_map(finite).collect();
         for (client, value) in &measured {
             let round = self.slices[client];
             let better = self.best.get(client).is_none_or(|best| *value > best.ndcg);
