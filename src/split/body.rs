@@ -1,8 +1,11 @@
 //! The server's side of a client's session: one stage's blocks with that client's slice.
 //!
-//! Every half step is named by its [`StepId`] and may be sent again: a repeated forward is computed
-//! again, a repeated backward or step answers what it answered before. One graph is pending at most;
-//! a newer step supersedes it (protocol.md 3).
+//! Every half step is named by its [`StepId`] and may be sent again, early or late: a repeated
+//! forward is computed again, a repeated backward or step answers what it answered before. Steps
+//! follow each other from 0: a session that misses one, as after a restart, says so, and the client
+//! replays its local round on a new session. One graph is pending at most (protocol.md 3).
+
+use std::cmp::Ordering;
 
 use tch::{Tensor, no_grad};
 
@@ -51,7 +54,7 @@ enum Phase {
     /// Before the first step, or after `step` was made.
     Idle { stepped: Option<StepId> },
     /// The forward pass of `step` waits for its backward pass.
-    Forwarded { step: StepId, pass: StackPass },
+    Forwarded { step: StepId, pass: StackPass, shape: Vec<i64> },
     /// Gradients of `step` wait for the optimiser step; `grad` answers a repeated backward.
     Backwarded { step: StepId, grad: Tensor, squared_norm: f64 },
 }
@@ -82,19 +85,36 @@ impl BodySession {
         hidden: &HiddenStates,
     ) -> Result<HiddenStates, SplitError> {
         hidden.check(self.width)?;
-        if let Some(newest) = self.newest()
-            && (step < newest || matches!(self.phase, Phase::Idle { .. }) && step == newest)
-        {
-            return Err(SplitError::StaleStep { step, newest });
-        }
-        // A superseded step that had its backward pass left gradients behind.
-        if matches!(self.phase, Phase::Backwarded { .. }) {
-            self.part.clear_grads();
-        }
         let masks = MaskSeed { run_seed: self.run_seed, client: self.client, step };
+        match self.phase {
+            // Late: its gradients are here already and must stay.
+            Phase::Backwarded { step: pending, .. } if pending == step => {
+                let output = no_grad(|| self.stack.run(hidden.tensor(), Some(&masks)));
+                return Ok(HiddenStates::new(&output));
+            }
+            Phase::Forwarded { step: pending, .. } if pending == step => {}
+            _ => self.check_turn(step)?,
+        }
         let (output, pass) = self.stack.forward(hidden.tensor(), true, Some(masks));
-        self.phase = Phase::Forwarded { step, pass };
+        self.phase = Phase::Forwarded { step, pass, shape: output.size() };
         Ok(HiddenStates::new(&output))
+    }
+
+    /// Tells whether `step` is the one that follows those made here.
+    fn check_turn(&self, step: StepId) -> Result<(), SplitError> {
+        let next = match self.phase {
+            Phase::Idle { stepped: None } => StepId { step: 0, ..step },
+            Phase::Idle { stepped: Some(done) } => StepId { step: done.step + 1, ..done },
+            Phase::Forwarded { step, .. } | Phase::Backwarded { step, .. } => step,
+        };
+        match step.cmp(&next) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(SplitError::UnknownStep { step }),
+            Ordering::Less => {
+                let newest = self.newest().unwrap_or(next);
+                Err(SplitError::StaleStep { step, newest })
+            }
+        }
     }
 
     /// Runs the stage's blocks without keeping anything: evaluation.
@@ -109,9 +129,13 @@ impl BodySession {
         step: StepId,
         grad: &HiddenStates,
     ) -> Result<BodyGradient, SplitError> {
-        grad.check(self.width)?;
+        if let Phase::Forwarded { step: pending, shape, .. } = &self.phase
+            && *pending == step
+        {
+            grad.check_shape(shape)?;
+        }
         match std::mem::replace(&mut self.phase, Phase::Idle { stepped: None }) {
-            Phase::Forwarded { step: pending, pass } if pending == step => {
+            Phase::Forwarded { step: pending, pass, .. } if pending == step => {
                 let grad = self.stack.backward(pass, grad.tensor().shallow_clone());
                 let squared_norm = self.part.squared_grad_norm();
                 self.phase = Phase::Backwarded { step, grad, squared_norm };

@@ -106,7 +106,7 @@ impl ClientModel {
         hidden: &HiddenStates,
         batch: &Batch,
     ) -> Result<BackPass, SplitError> {
-        hidden.check(self.width)?;
+        hidden.check_shape(&pending.embedded_btd.size())?;
         let (output_btd, pass) =
             self.back_stack.forward(hidden.tensor(), true, Some(pending.masks));
         let output_leaf = output_btd.set_requires_grad(true);
@@ -132,7 +132,7 @@ impl ClientModel {
         pending: FrontPass,
         grad: &HiddenStates,
     ) -> Result<(), SplitError> {
-        grad.check(self.width)?;
+        grad.check_shape(&pending.embedded_btd.size())?;
         let FrontPass { ends, embedded_btd, input_grad, pass, .. } = pending;
         let grad = self.front_stack.backward(pass, grad.tensor().shallow_clone());
         if input_grad {

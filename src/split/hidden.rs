@@ -41,4 +41,14 @@ impl HiddenStates {
         }
         Err(SplitError::ShapeMismatch { got, width })
     }
+
+    /// Checks that these are the answer to a half pass of hidden states of shape `expected`.
+    pub fn check_shape(&self, expected: &[i64]) -> Result<(), SplitError> {
+        self.check(expected.last().copied().unwrap_or_default())?;
+        let got = self.0.size();
+        if got == expected {
+            return Ok(());
+        }
+        Err(SplitError::OtherShape { got, expected: expected.to_vec() })
+    }
 }

@@ -27,8 +27,17 @@ pub enum SplitError {
         width: i64,
     },
 
-    /// A message arrived for a forward pass this side does not hold, as after a restart.
-    #[error("no forward pass is pending for step {step}")]
+    /// An answer does not belong to the pass that waits for it.
+    #[error("hidden states have shape {got:?}, the pass that waits for them has {expected:?}")]
+    OtherShape {
+        /// Shape received.
+        got: Vec<i64>,
+        /// Shape of the pending pass, `[B, T, D]`.
+        expected: Vec<i64>,
+    },
+
+    /// A message arrived for a step this side does not hold or has not come to, as after a restart.
+    #[error("step {step} is not pending here and does not follow the last one made")]
     UnknownStep {
         /// Step the message belongs to.
         step: StepId,
