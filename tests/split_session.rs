@@ -1,7 +1,6 @@
 //! Claims about a shard's session (protocol.md 2 and 3): half steps may be repeated, late ones
 //! change nothing, and a session that is not where the client is says so.
 
-#[allow(dead_code, reason = "other tests use the rest")]
 mod common;
 
 use common::{Ends, Party, optimizer, split, step_id};
