@@ -1,15 +1,17 @@
 //! Folders that are there whole or not at all.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sha2::{Digest, Sha256};
 
 use super::{CheckpointError, io_error};
 use crate::ids::Round;
 
 const ROUND_PREFIX: &str = "round-";
-const PARTIAL_SUFFIX: &str = ".partial";
+const PARTIAL_EXTENSION: &str = "partial";
 
 /// Folder of a round within `parent`.
 pub fn round_directory(parent: &Path, round: Round) -> PathBuf {
@@ -37,8 +39,9 @@ pub fn commit_directory(
     fill: impl FnOnce(&Path) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
     let parent = target.parent().unwrap_or(Path::new("."));
-    let partial = target.with_extension(&PARTIAL_SUFFIX[1..]);
+    let partial = target.with_extension(PARTIAL_EXTENSION);
     remove(&partial)?;
+    let there = parent.ancestors().find(|folder| folder.is_dir()).map(Path::to_owned);
     fs::create_dir_all(&partial).map_err(io_error(&partial))?;
     fill(&partial)?;
     if fsync {
@@ -47,16 +50,35 @@ pub fn commit_directory(
         }
         sync(&partial)?;
     }
-    // A folder cannot be renamed over a filled one: what an earlier attempt staged goes first.
-    remove(target)?;
-    fs::rename(&partial, target).map_err(io_error(target))?;
-    if fsync { sync(parent) } else { Ok(()) }
+    replace(&partial, target).map_err(io_error(target))?;
+    if !fsync {
+        return Ok(());
+    }
+    sync(parent)?;
+    // A folder made on the way here is itself an entry that a power cut may take.
+    let made = parent.ancestors().take_while(|folder| Some(*folder) != there.as_deref());
+    made.filter_map(Path::parent).filter(|above| above.is_dir()).try_for_each(sync)
+}
+
+/// Renames a folder over another one, which a plain rename does only if that one is empty.
+///
+/// The two change places in one step where the file system can do that: a kill in between must
+/// not leave a committed round without a folder. Elsewhere the old one goes first.
+fn replace(partial: &Path, target: &Path) -> io::Result<()> {
+    if !target.exists() {
+        return fs::rename(partial, target);
+    }
+    if renameat_with(CWD, partial, CWD, target, RenameFlags::EXCHANGE).is_ok() {
+        return fs::remove_dir_all(partial);
+    }
+    fs::remove_dir_all(target)?;
+    fs::rename(partial, target)
 }
 
 /// Removes a folder if it is there.
 pub fn remove(path: &Path) -> Result<(), CheckpointError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error(path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
         _ => Ok(()),
     }
 }

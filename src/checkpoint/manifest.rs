@@ -1,6 +1,6 @@
 //! The supervisor's side of a commit: which round is committed and what every member holds for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::directory::{commit_directory, remove, round_directory, rounds, sha256};
 use super::{CheckpointError, io_error};
 use crate::federation::round::FederationState;
-use crate::ids::Round;
+use crate::ids::{ClientId, Round};
 use crate::model::slice::Digest;
 
 /// Version of the run folder's layout.
@@ -110,6 +110,9 @@ impl RunStore {
     }
 
     /// Writes a manifest: from here on the round is committed.
+    ///
+    /// Commits of later rounds go: a resume found them broken and passed over them, and
+    /// [`RunStore::retain`] would take them for the newest.
     pub fn commit(&self, manifest: &RoundManifest) -> Result<(), CheckpointError> {
         let target = round_directory(&self.path, manifest.state.committed);
         commit_directory(&target, self.fsync, |folder| {
@@ -118,7 +121,9 @@ impl RunStore {
             let text = serde_json::to_vec_pretty(&sealed).expect("a manifest is plain data");
             let path = folder.join(MANIFEST);
             fs::write(&path, text).map_err(io_error(&path))
-        })
+        })?;
+        let mut later = rounds(&self.path).into_iter().filter(|r| *r > manifest.state.committed);
+        later.try_for_each(|round| remove(&round_directory(&self.path, round)))
     }
 
     /// The newest commit that is whole and that `verify` accepts, and the ones passed over.
@@ -136,6 +141,26 @@ impl RunStore {
             }
         }
         (None, skipped)
+    }
+
+    /// States that the commits in the store refer to, by client: what its members must keep, so
+    /// that every one of these commits can be used. A commit that cannot be read refers to nothing.
+    ///
+    /// A client that had no part in a round is in that commit by an older state.
+    pub fn referenced(&self) -> BTreeMap<ClientId, BTreeSet<Round>> {
+        let mut referenced: BTreeMap<ClientId, BTreeSet<Round>> = BTreeMap::new();
+        for round in rounds(&self.path) {
+            let Ok(RoundManifest { state, .. }) =
+                read(&round_directory(&self.path, round).join(MANIFEST))
+            else {
+                continue;
+            };
+            let best = state.best.iter().map(|(client, best)| (*client, best.round));
+            for (client, round) in state.slices.into_iter().chain(best) {
+                referenced.entry(client).or_default().insert(round);
+            }
+        }
+        referenced
     }
 
     /// Removes manifests older than the `keep` newest.

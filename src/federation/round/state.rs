@@ -85,8 +85,9 @@ impl FederationState {
         self.best.get(&client).map_or(self.slices[&client], |best| best.round)
     }
 
-    /// States of a client that must stay on disk: its newest, its best, and those it had at the
-    /// `keep` newest commits.
+    /// States of a client that this commit and its like need: its newest, its best, and those it
+    /// had at the `keep` newest commits, as far as it had a part in them. What an older commit on
+    /// disk needs besides is known to [`RunStore::referenced`](crate::checkpoint::RunStore).
     pub fn retained(&self, client: ClientId, keep: u64) -> BTreeSet<Round> {
         let newest = self.slices[&client];
         let oldest = Round((self.committed.0 + 1).saturating_sub(keep));
