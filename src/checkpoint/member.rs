@@ -164,10 +164,11 @@ impl MemberStore {
         Ok(())
     }
 
-    /// Removes the states of all rounds but these.
+    /// Removes the states of all rounds but these and newer ones, which are staged or of a later
+    /// commit: a word that comes late must not take them.
     pub fn retain(&self, keep: &BTreeSet<Round>) -> Result<(), CheckpointError> {
         for round in rounds(&self.path) {
-            if !keep.contains(&round) {
+            if !keep.contains(&round) && keep.last().is_some_and(|newest| round < *newest) {
                 remove(&round_directory(&self.path, round))?;
             }
         }

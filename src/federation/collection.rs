@@ -41,6 +41,12 @@ pub enum CollectionError {
         /// Clients with at least one slice missing.
         clients: Vec<ClientId>,
     },
+    /// The slice is of a place that the model does not have.
+    #[error("the model has no trainable tensors at {place:?}")]
+    UnknownPlace {
+        /// Place of the message.
+        place: Place,
+    },
     /// The mixing rule refused the round.
     #[error("failed to mix")]
     Mixing(#[from] MixingError),
@@ -80,6 +86,9 @@ impl Collection {
         place: Place,
         slice: SubmittedSlice,
     ) -> Result<Digest, CollectionError> {
+        if !self.places.contains(&place) {
+            return Err(CollectionError::UnknownPlace { place });
+        }
         match self.open {
             Some(open) if attempt < open => {
                 return Err(CollectionError::StaleAttempt { got: attempt, open });

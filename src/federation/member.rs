@@ -132,9 +132,11 @@ impl Member {
         Ok(self.store.stage(attempt.round.next(), &parts)?)
     }
 
-    /// The round is committed: what was staged is current, and only `retain` stays on disk.
+    /// A round is committed: what was staged is current, and of the states up to the newest of
+    /// `retain` only those named stay on disk. Repeated, or late by a round, it changes nothing.
     pub fn commit(&mut self, retain: &BTreeSet<Round>) -> Result<(), MemberError> {
-        self.trained = None;
+        let newest = retain.last().copied().unwrap_or_default();
+        self.trained.take_if(|trained| trained.attempt.round < newest);
         Ok(self.store.retain(retain)?)
     }
 

@@ -1,0 +1,163 @@
+//! Claims about the two phases on one member and about the aggregator's collection (protocol.md 2):
+//! messages that come twice, late or to the wrong one change nothing.
+
+mod harness;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use fellrec::checkpoint::CheckpointError;
+use fellrec::federation::collection::{Collection, CollectionError, SubmittedSlice};
+use fellrec::federation::member::{Member, MemberError};
+use fellrec::federation::round::Attempt;
+use fellrec::ids::{ClientId, Round};
+use fellrec::model::cut::Place;
+use fellrec::model::slice::{NamedTensor, Slice};
+use harness::{World, full};
+use tch::{Device, Kind, Tensor};
+
+const CLIENT: ClientId = ClientId(0);
+
+fn attempt(round: u64, attempt: u32) -> Attempt {
+    Attempt { round: Round(round), attempt }
+}
+
+fn world() -> Rc<World> {
+    full(&[])
+}
+
+/// Pretends that a local round added `change` to every number.
+fn train(member: &mut Member, now: Attempt, base: Round, change: f64) {
+    let parts = [Place::Front, Place::Back].map(|place| {
+        let mut state = member.load(place, base).expect("the base is there");
+        state.slice = moved(&state.slice, change);
+        (place, state.into_trainable(Device::Cpu))
+    });
+    member.finish(now, base, parts);
+}
+
+fn moved(slice: &Slice, change: f64) -> Slice {
+    let moved = |t: &NamedTensor| NamedTensor::new(&t.name, &t.tensor + change);
+    Slice::new(slice.tensors.iter().map(moved).collect())
+}
+
+fn mixed(member: &Member, now: Attempt, change: f64) -> BTreeMap<Place, Slice> {
+    let slice = |place| member.submission(now, place).expect("trained").trained;
+    [Place::Front, Place::Back].map(|place| (place, moved(&slice(place), change))).into()
+}
+
+fn rounds(numbers: &[u64]) -> BTreeSet<Round> {
+    numbers.iter().copied().map(Round).collect()
+}
+
+fn digest(member: &Member, round: u64) -> String {
+    let front = member.load(Place::Front, Round(round)).expect("the state is there");
+    front.slice.digest().to_string()
+}
+
+#[test]
+fn staging_leaves_the_current_state_alone_and_repeats_with_the_same_receipt() {
+    let world = world();
+    let mut member = world.client_member(CLIENT);
+    let (now, before) = (attempt(0, 0), digest(&world.client_member(CLIENT), 0));
+    train(&mut member, now, Round(0), 0.25);
+    let receipt = member.stage(now, mixed(&member, now, 0.5)).expect("staged");
+    assert_eq!(digest(&member, 0), before);
+    assert_ne!(digest(&member, 1), before);
+    assert_eq!(member.stage(now, mixed(&member, now, 0.5)).expect("staged again"), receipt);
+    assert_ne!(member.stage(now, mixed(&member, now, 0.75)).expect("another mix"), receipt);
+}
+
+/// The crash between stage and commit: both sides of it are on disk, whole.
+#[test]
+fn a_member_started_again_between_stage_and_commit_can_take_either_side() {
+    let world = world();
+    let mut member = world.client_member(CLIENT);
+    train(&mut member, attempt(0, 0), Round(0), 0.25);
+    member.stage(attempt(0, 0), mixed(&member, attempt(0, 0), 0.5)).expect("staged");
+    let (before, staged) = (digest(&member, 0), digest(&member, 1));
+    drop(member);
+    let mut restarted = world.client_member(CLIENT);
+    assert_eq!((digest(&restarted, 0), digest(&restarted, 1)), (before, staged.clone()));
+    let error = restarted.submission(attempt(0, 0), Place::Front).expect_err("it was in memory");
+    assert!(matches!(error, MemberError::NotTrained { .. }), "{error}");
+    restarted.commit(&rounds(&[1])).expect("committed");
+    assert_eq!(digest(&restarted, 1), staged);
+}
+
+/// A commit that arrives once more, when the next round is staged already.
+#[test]
+fn a_late_commit_takes_nothing_of_the_round_after_it() {
+    let world = world();
+    let mut member = world.client_member(CLIENT);
+    for round in 0..2 {
+        let now = attempt(round, 0);
+        train(&mut member, now, Round(round), 0.25);
+        member.stage(now, mixed(&member, now, 0.5)).expect("staged");
+        member.commit(&rounds(&[round, round + 1])).expect("committed");
+    }
+    let now = attempt(2, 0);
+    train(&mut member, now, Round(2), 0.25);
+    member.stage(now, mixed(&member, now, 0.5)).expect("staged");
+    member.commit(&rounds(&[1, 2])).expect("late");
+    member.submission(now, Place::Front).expect("what was trained is still here");
+    assert_eq!(world.rounds_on_disk("clients/0"), [1, 2, 3]);
+    member.commit(&rounds(&[2, 3])).expect("its own");
+    assert_eq!(world.rounds_on_disk("clients/0"), [2, 3]);
+    member.submission(now, Place::Front).expect_err("nothing is in memory between rounds");
+}
+
+#[test]
+fn what_was_not_trained_here_is_refused_by_attempt() {
+    let world = world();
+    let mut member = world.client_member(CLIENT);
+    let trained = attempt(0, 1);
+    train(&mut member, trained, Round(0), 0.25);
+    for other in [attempt(0, 0), attempt(0, 2), attempt(1, 1)] {
+        let staged = member.stage(other, mixed(&member, trained, 0.5));
+        let error = staged.expect_err("another attempt");
+        assert!(error.to_string().contains("no trained state of round"), "{error}");
+    }
+    let wrong = BTreeMap::from([(Place::Front, Slice::default())]);
+    let error = member.stage(trained, wrong).expect_err("no tensors");
+    assert!(matches!(error, MemberError::Layout { place: Place::Front, .. }), "{error}");
+    let missing = member.load(Place::Front, Round(7)).expect_err("never staged");
+    assert!(matches!(missing, CheckpointError::Missing { round: Round(7), .. }), "{missing}");
+    assert_eq!(world.rounds_on_disk("clients/0"), [0u64; 0], "nothing was written");
+}
+
+fn submitted(value: f64) -> SubmittedSlice {
+    let slice = |value| {
+        let tensor = Tensor::full([2], value, (Kind::Float, Device::Cpu));
+        Slice::new(vec![NamedTensor::new("w", tensor)])
+    };
+    SubmittedSlice { trained: slice(value), start: slice(0.0) }
+}
+
+#[test]
+fn the_collection_keeps_to_the_newest_attempt() {
+    let places = vec![Place::Front, Place::Stage(0), Place::Back];
+    let mut collection = Collection::new(places.clone());
+    let rules = &world().config().screening.clone();
+    let now = attempt(4, 1);
+    for place in &places {
+        collection.submit(now, CLIENT, *place, submitted(1.0)).expect("taken in");
+    }
+    let receipt = collection.submit(now, CLIENT, Place::Front, submitted(1.0)).expect("repeated");
+    assert_eq!(receipt, submitted(1.0).trained.digest());
+    for late in [attempt(4, 0), attempt(3, 9)] {
+        let error = collection.submit(late, CLIENT, Place::Back, submitted(9.0));
+        assert!(matches!(error, Err(CollectionError::StaleAttempt { .. })), "{error:?}");
+        let error = collection.screen(late, &[CLIENT], rules);
+        assert!(matches!(error, Err(CollectionError::StaleAttempt { .. })), "{error:?}");
+    }
+    let other = collection.submit(now, CLIENT, Place::Stage(7), submitted(1.0));
+    assert!(matches!(other, Err(CollectionError::UnknownPlace { .. })), "{other:?}");
+    assert!(collection.screen(now, &[CLIENT], rules).expect("complete").is_empty());
+    let strangers = collection.screen(now, &[CLIENT, ClientId(5)], rules);
+    let Err(CollectionError::Missing { clients }) = strangers else { panic!("{strangers:?}") };
+    assert_eq!(clients, [ClientId(5)]);
+    collection.submit(attempt(4, 2), CLIENT, Place::Front, submitted(1.0)).expect("a new attempt");
+    let dropped = collection.screen(attempt(4, 2), &[CLIENT], rules);
+    assert!(matches!(dropped, Err(CollectionError::Missing { .. })), "{dropped:?}");
+}
