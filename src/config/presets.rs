@@ -30,4 +30,5 @@ pub const PRESETS: &[Preset] = &[
     Preset { name: "games", text: include_str!("../../configs/games.toml") },
     Preset { name: "ml-100k", text: include_str!("../../configs/ml-100k.toml") },
     Preset { name: "ml-1m", text: include_str!("../../configs/ml-1m.toml") },
+    Preset { name: "odd-client", text: include_str!("../../configs/odd-client.toml") },
 ];

@@ -38,6 +38,14 @@ pub fn small_config(sets: &[&str]) -> Config {
     Loaded::load(&layers).expect("the test's config is valid").config
 }
 
+/// A preset, with the settings of one test.
+pub fn preset(name: &str, sets: &[String]) -> Config {
+    let mut sets = sets.to_vec();
+    sets.push("checkpoint.fsync=false".to_owned());
+    let layers = Layers { file: Some(name.to_owned()), sets, ..Layers::default() };
+    Loaded::load(&layers).expect("the preset is valid").config
+}
+
 /// Everything of a run that equal runs must share: no times, no memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
