@@ -48,5 +48,4 @@ for seed in "${SEEDS[@]}"; do
     done
 done
 
-
 scripts/libtorch.sh cargo run --release --quiet --example odd_client_plot -- "$RUNS" docs/images
