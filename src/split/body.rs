@@ -61,6 +61,7 @@ enum Phase {
 
 impl BodySession {
     /// A session over the blocks of `place` with the client's slice and moments in `part`.
+    #[allow(clippy::too_many_arguments, reason = "all are needed once, by the one who builds it")]
     pub fn new(
         client: ClientId,
         run_seed: u64,

@@ -54,6 +54,7 @@ pub struct BackPass {
 
 impl ClientModel {
     /// A model from a client's two parts over the shared base.
+    #[allow(clippy::too_many_arguments, reason = "all are needed once, by the one who builds it")]
     pub fn new(
         backbone: Box<dyn Backbone>,
         layout: &Layout,

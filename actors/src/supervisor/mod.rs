@@ -14,7 +14,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, Wr
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::{CheckpointError, Fingerprint, Receipt, RunStore};
 use fellrec::config::HeatingConfig;
-use fellrec::federation::round::{Event, Outcome, RoundMachine};
+use fellrec::federation::round::{Event, FederationState, Outcome, RoundMachine};
 use fellrec::history::EventKind;
 use fellrec::ids::ClientId;
 use thiserror::Error;
@@ -83,6 +83,8 @@ pub struct Supervisor {
     journal: Journal,
     opening: Option<EventKind>,
     done: Option<oneshot::Sender<Result<Outcome, RunError>>>,
+    /// State of the newest manifest; absent before the first.
+    committed: Option<FederationState>,
     started: Instant,
     restarts: u32,
     round: OpenRoundRecord,
@@ -104,6 +106,7 @@ impl Supervisor {
             journal: seat.journal,
             opening: Some(seat.opening),
             done: Some(seat.done),
+            committed: None,
             started: Instant::now(),
             restarts: 0,
             round: OpenRoundRecord::default(),
@@ -280,7 +283,11 @@ impl Handler<TuneHeating> for Supervisor {
         let (round, heating) =
             (state.committed, HeatingConfig { alpha, beta, ..state.heating.clone() });
         self.machine.set_heating(heating.clone()).map_err(|error| error.to_string())?;
-        self.record(EventKind::HeatingChanged { round, heating }).map_err(|error| error.to_string())
+        // The commit under way is written again with the new values: a resumed run has them too.
+        let committed = self.committed.clone().unwrap_or_else(|| self.machine.state().clone());
+        self.record(EventKind::HeatingChanged { round, heating: heating.clone() })
+            .and_then(|()| self.write_manifest(FederationState { heating, ..committed }))
+            .map_err(|error| chain(&error))
     }
 }
 

@@ -135,18 +135,13 @@ impl Supervisor {
             slices: mixed.digest,
             peak_memory_bytes: peak_memory_bytes(),
         })?;
-        let manifest = RoundManifest {
-            format: RUN_FORMAT,
-            fingerprint: self.fingerprint.clone(),
-            members: self.receipts.clone(),
-            events_bytes: self.journal.sync()?,
-            state,
-        };
-        self.run_store.commit(&manifest)?;
-        let keep = self.blueprint.config.checkpoint.keep.get();
-        self.run_store.retain(keep)?;
-        let retained = |client: &ClientId| (*client, manifest.state.retained(*client, keep));
-        let clients = manifest.state.slices.keys().map(retained).collect();
+        let clients: Vec<ClientId> = state.slices.keys().copied().collect();
+        self.write_manifest(state)?;
+        self.run_store.retain(self.blueprint.config.checkpoint.keep.get())?;
+        let referenced = self.run_store.referenced();
+        let retained =
+            |client: &ClientId| (*client, referenced.get(client).cloned().unwrap_or_default());
+        let clients = clients.iter().map(retained).collect();
         let mut bodies: BTreeMap<ShardId, BTreeMap<ClientId, BTreeSet<Round>>> = BTreeMap::new();
         for (shard, client) in stagers {
             let (client, rounds) = retained(&client);
@@ -157,6 +152,20 @@ impl Supervisor {
         ctx.spawn(commit.into_actor(self).map(move |(), supervisor, ctx| {
             supervisor.apply(Event::Committed { attempt }, ctx);
         }));
+        Ok(())
+    }
+
+    /// Makes a state durable; the one before stays until it is retained no longer.
+    pub(super) fn write_manifest(&mut self, state: FederationState) -> Result<(), RunError> {
+        let manifest = RoundManifest {
+            format: RUN_FORMAT,
+            fingerprint: self.fingerprint.clone(),
+            members: self.receipts.clone(),
+            events_bytes: self.journal.sync()?,
+            state,
+        };
+        self.run_store.commit(&manifest)?;
+        self.committed = Some(manifest.state);
         Ok(())
     }
 
