@@ -8,7 +8,7 @@ CARGO := scripts/libtorch.sh cargo
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 14
 
-demo: ## build, then train a small federation on synthetic data (about 3 minutes after the build)
+demo: ## build, then train a small federation on synthetic data (half a minute after the build)
 	@$(CARGO) build --release
 	@$(CARGO) run --release --quiet --bin fellrec -- simulate --config demo
 

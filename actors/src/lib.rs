@@ -17,7 +17,18 @@
 //! ```
 //!
 //! An actor decodes, delegates to the domain crate `fellrec`, encodes. Every message is in
-//! [`messages`]; the only way to send one is a [`peer::Peer`].
+//! [`messages`]; the way to ask another actor is a [`peer::Peer`]. Everything runs in one process.
+//!
+//! # Reading order
+//!
+//! 1. [`messages`]: the protocol (`docs/protocol.md` puts it in order).
+//! 2. [`shard`], the simplest actor, and [`client`], which drives the steps.
+//! 3. [`aggregator`] and [`supervisor`]: they carry out what `fellrec::federation` decides.
+//! 4. [`peer`], [`registry`] and [`recovery`]: asking, finding and replacing an actor.
+//! 5. [`system`]: threads, start, resume and stop; [`folder`] and [`journal`]: what stays of a run.
+//! 6. [`cli`] and [`mod@bench`]: the users of all this; [`cuda`] and [`memory`]: the machine.
+//!
+//! What happens when something fails is a table in `docs/architecture.md`, section 4.
 
 pub mod aggregator;
 pub mod bench;

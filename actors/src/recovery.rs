@@ -1,4 +1,4 @@
-//! Starts actors and starts them again: actix does not restart what panicked (style section 2).
+//! Starts actors and starts them again: actix does not restart what panicked.
 //!
 //! A successor is made by the same factory as its predecessor and holds nothing; it finds its state
 //! in the store of the last commit.

@@ -21,7 +21,7 @@ Examples:
   fellrec simulate --config demo --set mixing.rule=fedavg --out runs/fedavg
   fellrec simulate --config demo --json > events.jsonl
 
-Ctrl-C once finishes the step, commits and says how to resume; twice stops now.";
+Ctrl-C once keeps the last commit and says how to resume; twice stops now.";
 
 /// Run a federation as a local multi-actor simulation
 #[derive(Debug, Args)]

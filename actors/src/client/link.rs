@@ -66,7 +66,7 @@ impl ShardLink {
     }
 }
 
-/// A member that did not answer is treated as ended, whatever the reason (style rule 6).
+/// A member that did not answer is treated as ended, whatever the reason.
 pub fn lost(error: &AskError, generation: u64) -> LinkError {
     LinkError::Lost { member: error.member(), generation, cause: error.to_string() }
 }

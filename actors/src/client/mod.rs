@@ -1,6 +1,6 @@
 //! Holds one client: its data, its front and back, and at most one job at a time.
 //!
-//! A job (a local round, an evaluation) is a task of its own that owns the client's [`Desk`]; the
+//! A job (a local round, an evaluation) is a task of its own that owns the client's `Desk`; the
 //! actor answers control messages meanwhile.
 
 mod desk;
