@@ -43,6 +43,9 @@ pub enum ShardError {
     /// The aggregator ended before its receipt.
     #[error("no receipt for the body slice")]
     Aggregator(#[from] AskError),
+    /// The aggregator's restart budget is spent.
+    #[error("the aggregator has no restarts left")]
+    NoAggregator,
     /// The aggregator refused the slice.
     #[error("the aggregator refused the body slice")]
     Refused(#[from] CollectionError),
@@ -217,7 +220,7 @@ impl Handler<CloseLocalRound> for ServerShard {
         let aggregator = self.seat.registry.aggregator();
         Box::pin(async move {
             let slice = submission?;
-            let aggregator = aggregator.expect("the aggregator is entered before any shard");
+            let aggregator = aggregator.ok_or(ShardError::NoAggregator)?;
             let holder = Some(id);
             let message = SubmitSlice { attempt, client, place, holder, slice };
             Ok(aggregator.peers.submit.ask(message).await??)

@@ -204,7 +204,7 @@ impl Desk {
         stages: &[Arc<Entry<ShardPeers>>],
     ) -> Result<u64, ClientError> {
         let client = self.seat.id;
-        let aggregator = self.seat.registry.aggregator().expect("entered before any client");
+        let aggregator = self.seat.registry.aggregator().ok_or_else(no_aggregator)?;
         let mut bytes = 0;
         for place in [Place::Front, Place::Back] {
             let slice = self.member.submission(attempt, place)?;
@@ -372,6 +372,12 @@ impl Desk {
         let permits = Arc::clone(&self.seat.permits);
         Ok(ShardLink { client, stages, permits, cancel, heartbeat })
     }
+}
+
+/// The aggregator's restart budget is spent: there is nobody to submit to.
+fn no_aggregator() -> ClientError {
+    let reason = "it has no restarts left".to_owned();
+    ClientError::NotReplaced { member: MemberName::Aggregator, reason }
 }
 
 fn queries(data: &ClientData, part: Part) -> Vec<Query<'_>> {
