@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use rand::seq::index;
+use tracing::warn;
 
 use super::{
     Absence, Attempt, Command, Event, FederationState, LocalRoundReport, Outcome, Participant,
+    summary,
 };
 use crate::config::{FederationConfig, HeatingConfig, Quorum};
 use crate::federation::heating::{Heating, HeatingError};
@@ -274,12 +276,10 @@ impl RoundMachine {
         if reports.len() >= needed.max(1) {
             return None;
         }
-        let names: Vec<String> =
-            absent.iter().map(|(client, why)| format!("{client}: {why:?}")).collect();
         Some(format!(
             "quorum missed: {} of {asked} clients finished, {needed} needed ({})",
             reports.len(),
-            names.join(", ")
+            summary(absent)
         ))
     }
 
@@ -291,6 +291,7 @@ impl RoundMachine {
         if self.attempt - self.first_attempt >= self.rules.federation.reopen_budget {
             return self.finish(Outcome::RoundFailed(reason));
         }
+        warn!(round = %self.state.committed, reason, "the round is opened again");
         let clients = self.sample(self.state.committed);
         let mut commands = vec![Command::Abandon { attempt: self.attempt(), clients }];
         self.attempt += 1;

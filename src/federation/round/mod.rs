@@ -8,6 +8,7 @@ mod machine;
 mod state;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,30 @@ pub enum Absence {
     Lost(String),
     /// Its update or loss did not pass the screening.
     Screened(String),
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Absence::Refused(reason) => write!(f, "refused: {reason}"),
+            Absence::Silent => write!(f, "no progress within the deadline"),
+            Absence::Lost(reason) => write!(f, "lost: {reason}"),
+            Absence::Screened(reason) => write!(f, "screened out: {reason}"),
+        }
+    }
+}
+
+/// Each reason once with the first client and the number of others: there may be thousands of clients.
+fn summary(absent: &BTreeMap<ClientId, Absence>) -> String {
+    let mut reasons: BTreeMap<String, Vec<ClientId>> = BTreeMap::new();
+    for (client, absence) in absent {
+        reasons.entry(absence.to_string()).or_default().push(*client);
+    }
+    let named = |(reason, clients): (String, Vec<ClientId>)| match clients.len() - 1 {
+        0 => format!("{}: {reason}", clients[0]),
+        others => format!("{} and {others} more: {reason}", clients[0]),
+    };
+    reasons.into_iter().map(named).collect::<Vec<_>>().join("; ")
 }
 
 /// What the driver tells the machine. Events of another attempt are ignored.
