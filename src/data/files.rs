@@ -23,6 +23,13 @@ pub(super) fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {
 
 /// As [`find`], with an error that names what would have done.
 pub(super) fn require(folder: &Path, names: &[&str]) -> Result<PathBuf, DataError> {
+    if !folder.is_dir() {
+        return Err(DataError::Setting {
+            key: "data.path",
+            got: folder.display().to_string(),
+            expected: "a folder that exists; `--data DIR` names another".to_owned(),
+        });
+    }
     find(folder, names).ok_or_else(|| DataError::MissingFile {
         folder: folder.to_owned(),
         expected: format!("{} (or .gz)", names.join(" or ")),
