@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
 use fellrec::blueprint::{Blueprint, BlueprintError};
-use fellrec::checkpoint::{CheckpointError, Fingerprint, Receipt, RoundManifest};
+use fellrec::checkpoint::{CheckpointError, Receipt, RoundManifest};
 use fellrec::config::{Config, ConfigError};
 use fellrec::federation::round::{FederationState, Outcome, RoundMachine, RoundRules};
 use fellrec::history::{ClientSummary, EventKind, SCHEMA};
-use fellrec::ids::ClientId;
+use fellrec::ids::{ClientId, Round};
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::folder::RunFolder;
 use crate::journal::{Journal, JournalError, Observer};
@@ -36,19 +36,29 @@ pub enum SystemError {
         source: io::Error,
     },
     /// The folder holds a run already.
-    #[error("{path} holds a run already: use `fellrec resume`, or another folder")]
+    #[error(
+        "{path} holds a run already: `fellrec resume {path}` goes on with it, or give another folder"
+    )]
     Occupied {
         /// The folder.
         path: PathBuf,
     },
     /// A resumed run would not give the same bits as the one before.
     #[error(
-        "this process differs from the one that wrote the run: {difference}; \
-         set runtime.deterministic = false to go on all the same"
+        "a resumed run would not end as it would have: {difference}; undo the change, or set \
+         runtime.deterministic = false in the run's config.toml to go on all the same"
     )]
     OtherFingerprint {
         /// Field with both values.
         difference: String,
+    },
+    /// There are commits, but none can be used: starting over would overwrite the run.
+    #[error("no commit of {path} is whole: {reasons}")]
+    NoWholeCommit {
+        /// The run folder.
+        path: PathBuf,
+        /// What is wrong with each, newest first.
+        reasons: String,
     },
     /// The config or its data make no run.
     #[error(transparent)]
@@ -105,7 +115,7 @@ impl Federation {
         let failed = |source| SystemError::Folder { path: path.clone(), source };
         std::fs::create_dir_all(&path).map_err(failed)?;
         let config = launch.blueprint.config.to_toml()?;
-        std::fs::write(launch.folder.config(), config).map_err(failed)?;
+        write_whole(&launch.folder.config(), &config).map_err(failed)?;
         let checkpoint = fresh(&launch.blueprint)?;
         Self::launch(launch, checkpoint)
     }
@@ -184,6 +194,13 @@ impl Federation {
     }
 }
 
+/// A file that is there whole or not at all: a run folder with half a config could not be resumed.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, text)?;
+    std::fs::rename(&partial, path)
+}
+
 /// Compute threads of a run: as configured, or one for each core.
 pub fn compute_thread_count(config: &Config) -> u32 {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
@@ -239,7 +256,13 @@ fn fresh(blueprint: &Blueprint) -> Result<Checkpoint, SystemError> {
 /// The newest commit of which every member's state is whole; a fresh start if there is none.
 fn last_commit(blueprint: &Blueprint, folder: &RunFolder) -> Result<Checkpoint, SystemError> {
     let config = &blueprint.config;
+    let path = folder.events();
+    let logged = std::fs::metadata(&path).map_or(0, |file| file.len());
     let verify = |manifest: &RoundManifest| -> Result<(), CheckpointError> {
+        let expected = manifest.events_bytes;
+        if logged < expected {
+            return Err(CheckpointError::Short { path: path.clone(), got: logged, expected });
+        }
         for (path, receipt) in &manifest.members {
             folder.member_store(path, config).verify(receipt.round, &receipt.digest)?;
         }
@@ -247,12 +270,21 @@ fn last_commit(blueprint: &Blueprint, folder: &RunFolder) -> Result<Checkpoint, 
     };
     let (newest, skipped) = folder.run_store(config).newest(verify);
     for broken in &skipped {
-        warn!(round = %broken.round, error = chain(&broken.error), "commit passed over");
+        // For the log; people read it in the event that opens the resumed part.
+        info!(round = %broken.round, error = chain(&broken.error), "commit passed over");
     }
-    // Before the first commit the history starts over.
-    let Some(manifest) = newest else { return fresh(blueprint) };
-    compare(&manifest.fingerprint, &blueprint.fingerprint()?, config.runtime.deterministic)?;
-    let skipped = skipped.iter().map(|broken| (broken.round, chain(&broken.error))).collect();
+    let skipped: BTreeMap<Round, String> =
+        skipped.iter().map(|broken| (broken.round, chain(&broken.error))).collect();
+    let Some(manifest) = newest else {
+        if skipped.is_empty() {
+            // Before the first commit the history starts over.
+            return fresh(blueprint);
+        }
+        let reasons = skipped.iter().rev().map(|(round, why)| format!("round {round}: {why}"));
+        let reasons = reasons.collect::<Vec<_>>().join("; ");
+        return Err(SystemError::NoWholeCommit { path: folder.root().to_owned(), reasons });
+    };
+    compare(&manifest, blueprint)?;
     let opening = EventKind::Resumed { round: manifest.state.committed, skipped };
     Ok(Checkpoint {
         state: manifest.state,
@@ -263,13 +295,13 @@ fn last_commit(blueprint: &Blueprint, folder: &RunFolder) -> Result<Checkpoint, 
 }
 
 /// Equal bits are promised for equal fingerprints only (protocol.md 6).
-fn compare(
-    written: &Fingerprint,
-    here: &Fingerprint,
-    deterministic: bool,
-) -> Result<(), SystemError> {
-    let Some(difference) = written.difference(here) else { return Ok(()) };
-    if deterministic {
+fn compare(manifest: &RoundManifest, blueprint: &Blueprint) -> Result<(), SystemError> {
+    let config = &blueprint.config;
+    let here = blueprint.fingerprint()?;
+    let Some(difference) = manifest.fingerprint.difference(&here) else { return Ok(()) };
+    let keys = manifest.config.differences(config)?;
+    let difference = if keys.is_empty() { difference } else { keys.join(", ") };
+    if config.runtime.deterministic {
         return Err(SystemError::OtherFingerprint { difference });
     }
     warn!(difference, "this process differs from the one that wrote the run: bits may differ");

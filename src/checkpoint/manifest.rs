@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::directory::{commit_directory, remove, round_directory, rounds, sha256};
 use super::{CheckpointError, io_error};
+use crate::config::Config;
 use crate::federation::round::FederationState;
 use crate::ids::{ClientId, Round};
 use crate::model::slice::Digest;
@@ -63,6 +64,8 @@ pub struct RoundManifest {
     pub format: u32,
     /// What produced it.
     pub fingerprint: Fingerprint,
+    /// The resolved config, to say which keys of a changed one differ.
+    pub config: Config,
     /// The supervisor's memory.
     pub state: FederationState,
     /// Receipt of each member's newest state, by the member's folder within the run folder.

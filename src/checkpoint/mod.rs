@@ -42,6 +42,16 @@ pub enum CheckpointError {
         /// Digest in the manifest.
         expected: String,
     },
+    /// The history ends before the commit does: lines of it are lost.
+    #[error("{path} has {got} bytes, the commit says {expected}")]
+    Short {
+        /// The event log.
+        path: PathBuf,
+        /// Bytes found.
+        got: u64,
+        /// Bytes that belong to the commit.
+        expected: u64,
+    },
     /// A manifest could not be parsed.
     #[error("{path} is no manifest of this format")]
     Manifest {

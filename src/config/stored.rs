@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Config, ConfigError, Loaded, OrNone, Origin, keys};
+use super::{Config, ConfigError, KeyDoc, Loaded, OrNone, Origin, keys};
 
 /// One resolved key.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,7 +24,7 @@ impl Loaded {
     pub fn entries(&self) -> Result<Vec<Entry>, ConfigError> {
         let tree = toml::Value::try_from(&self.config)?;
         let entry = |key: String| {
-            let value = key.split('.').try_fold(&tree, |node, name| node.get(name))?.clone();
+            let value = value(&tree, &key)?.clone();
             let origin = self.origins.get(&key)?.clone();
             Some(Entry { key, value, origin })
         };
@@ -41,6 +41,20 @@ impl Config {
         Ok(toml::to_string_pretty(self)?)
     }
 
+    /// Keys that differ and count for [`Config::hash`], each with both values.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn differences(&self, other: &Self) -> Result<Vec<String>, ConfigError> {
+        let ours = toml::Value::try_from(self.canonical())?;
+        let theirs = toml::Value::try_from(other.canonical())?;
+        let differing = keys().into_iter().filter_map(|KeyDoc { key, .. }| {
+            let (was, is) = (value(&ours, &key)?, value(&theirs, &key)?);
+            (was != is).then(|| format!("{key} was {was}, is {is}"))
+        });
+        Ok(differing.collect())
+    }
+
     /// SHA-256 of the canonical form, in hexadecimal: part of a run's fingerprint (protocol.md 6).
     ///
     /// Where files lie and what is logged does not change a result, so `run.out`, `data.path` and `logging`
@@ -49,12 +63,20 @@ impl Config {
     /// # Errors
     /// A path that is not UTF-8.
     pub fn hash(&self) -> Result<String, ConfigError> {
+        let digest = Sha256::digest(self.canonical().to_toml()?);
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    fn canonical(&self) -> Self {
         let mut canonical = self.clone();
         canonical.run.out.clear();
         canonical.data.path = OrNone::None;
         canonical.logging.terminal.clear();
         canonical.logging.file.clear();
-        let digest = Sha256::digest(canonical.to_toml()?);
-        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        canonical
     }
+}
+
+fn value<'a>(tree: &'a toml::Value, key: &str) -> Option<&'a toml::Value> {
+    key.split('.').try_fold(tree, |node, name| node.get(name))
 }

@@ -162,6 +162,7 @@ impl Supervisor {
         let manifest = RoundManifest {
             format: RUN_FORMAT,
             fingerprint: world.blueprint.fingerprint().expect("the config can be hashed"),
+            config: world.config().clone(),
             state: state.clone(),
             members: self.receipts.clone(),
             events_bytes: 0,

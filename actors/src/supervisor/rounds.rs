@@ -160,6 +160,7 @@ impl Supervisor {
         let manifest = RoundManifest {
             format: RUN_FORMAT,
             fingerprint: self.fingerprint.clone(),
+            config: self.blueprint.config.clone(),
             members: self.receipts.clone(),
             events_bytes: self.journal.sync()?,
             state,
