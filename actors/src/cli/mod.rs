@@ -19,11 +19,12 @@ mod table;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use fellrec::blueprint::BlueprintError;
 use fellrec::config::ConfigError;
 use fellrec::data::DataError;
 
 pub use args::{ConfigArgs, Verbosity};
-pub use output::print;
+pub use output::{print, say};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +35,13 @@ pub enum ExitStatus {
     Failure,
     /// The command line or the configuration is wrong; nothing was started.
     Usage,
-    /// Stopped by Ctrl-C after the last commit; `fellrec resume` goes on.
+    /// Stopped by Ctrl-C or SIGTERM after the last commit; `fellrec resume` goes on.
     Interrupted,
+}
+
+impl ExitStatus {
+    /// 128 + SIGINT, what shells report for a program that Ctrl-C ended.
+    pub const INTERRUPTED_CODE: u8 = 130;
 }
 
 impl From<ExitStatus> for ExitCode {
@@ -44,8 +50,7 @@ impl From<ExitStatus> for ExitCode {
             ExitStatus::Success => 0,
             ExitStatus::Failure => 1,
             ExitStatus::Usage => 2,
-            // 128 + SIGINT, what shells report for a program that Ctrl-C ended.
-            ExitStatus::Interrupted => 130,
+            ExitStatus::Interrupted => ExitStatus::INTERRUPTED_CODE,
         })
     }
 }
@@ -111,13 +116,19 @@ pub fn main() -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitStatus {
-    eprintln!("error: {error:#}");
-    let wrong_config = error.chain().any(|cause| {
-        // Some settings turn out wrong only against the data, as more clients than users.
-        let against_data = matches!(cause.downcast_ref(), Some(DataError::Setting { .. }));
-        cause.is::<ConfigError>() || against_data
+    say(&format!("error: {error:#}"));
+    let is_usage = error.chain().any(|cause| match cause.downcast_ref() {
+        // A transparent error hides the one within from the chain.
+        Some(BlueprintError::Config(_)) => true,
+        Some(BlueprintError::Data(error)) => is_setting(error),
+        _ => cause.is::<ConfigError>() || cause.downcast_ref().is_some_and(is_setting),
     });
-    if wrong_config { ExitStatus::Usage } else { ExitStatus::Failure }
+    if is_usage { ExitStatus::Usage } else { ExitStatus::Failure }
+}
+
+/// Some settings turn out wrong only against the data, as more clients than users.
+fn is_setting(error: &DataError) -> bool {
+    matches!(error, DataError::Setting { .. })
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Writing to standard output.
+//! Writing to standard output and standard error.
 
 use std::io::{self, ErrorKind, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -14,8 +14,14 @@ pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+        written => written.context("failed to write to standard output"),
     }
+}
+
+/// Writes a line for people to standard error. Nobody reading it is no reason to stop a training, which is
+/// what `eprintln!` does: it panics.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Writes a value as indented JSON.

@@ -1,15 +1,16 @@
 //! What a person sees of a run: a bar of the round's steps on a terminal, and a line a round.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use fellrec::history::{EventKind, RunEvent};
-use fellrec::ids::ClientId;
+use fellrec::ids::{ClientId, Round};
 use fellrec::ranking::Metrics;
 use fellrec::report::tables::RoundRow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::say;
 use crate::journal::Notice;
 
 /// Writes progress to standard error, so that standard output stays the results'.
@@ -20,10 +21,26 @@ pub struct Progress {
     steps: BTreeMap<ClientId, (u64, u64)>,
     /// A committed round that waits for its evaluation.
     committed: Option<EventKind>,
+    /// Round that a resumed process goes on from.
+    resumed: Option<Round>,
 }
 
-/// Widths of the columns of [`RoundRow`], the last one open.
-const WIDTHS: [usize; 8] = [5, 8, 9, 22, 12, 10, 11, 0];
+/// Standard error, written above the bar where there is one.
+#[derive(Clone)]
+pub struct AboveBar(ProgressBar);
+
+impl Write for AboveBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Widths of the columns of [`RoundRow`], the last one open; the others fit 80 characters.
+const WIDTHS: [usize; 8] = [5, 8, 8, 17, 12, 9, 10, 0];
 
 impl Progress {
     /// A display, or none if it is not wanted.
@@ -37,7 +54,19 @@ impl Progress {
         });
         let style = ProgressStyle::with_template("{msg:24} [{bar:30}] {pos}/{len} steps {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-        Self { bar, shown, header_due: true, steps: BTreeMap::new(), committed: None }
+        Self {
+            bar,
+            shown,
+            header_due: true,
+            steps: BTreeMap::new(),
+            committed: None,
+            resumed: None,
+        }
+    }
+
+    /// Where log lines go, so that they and the bar do not run into each other.
+    pub fn above(&self) -> AboveBar {
+        AboveBar(self.bar.clone())
     }
 
     /// Takes a notice in.
@@ -67,6 +96,7 @@ impl Progress {
                     self.line(&format!("commit of round {broken} passed over: {reason}"));
                 }
                 self.line(&format!("going on from the commit of round {round}"));
+                self.resumed = Some(*round);
                 self.stage("ranking");
             }
             EventKind::RoundOpened { attempt, clients } => {
@@ -88,7 +118,8 @@ impl Progress {
             EventKind::RoundEvaluated { clients, .. } => {
                 if self.committed.is_none() {
                     let mean = mean_ndcg(clients);
-                    self.line(&format!("start: mean validation NDCG@10 {mean}"));
+                    let state = self.resumed.map_or("start".to_owned(), |r| format!("round {r}"));
+                    self.line(&format!("{state}: mean validation NDCG@10 {mean}"));
                 }
                 self.row(Some(&event.kind));
                 self.stage("");
@@ -124,7 +155,7 @@ impl Progress {
 
     fn line(&self, text: &str) {
         if self.shown {
-            self.bar.suspend(|| eprintln!("{text}"));
+            self.bar.suspend(|| say(text));
         }
     }
 }

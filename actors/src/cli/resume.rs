@@ -8,7 +8,7 @@ use clap::Args;
 use fellrec::blueprint::Blueprint;
 use fellrec::config::Config;
 
-use super::run::{prepare_devices, run_federation, start_logging};
+use super::run::{prepare_devices, run_federation};
 use super::{ExitStatus, Verbosity};
 use crate::folder::RunFolder;
 use crate::system::Federation;
@@ -44,6 +44,5 @@ pub fn run(args: ResumeArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
     let config = Config::from_toml(&text, &path)?;
     prepare_devices(&config)?;
     let blueprint = Blueprint::new(config)?;
-    start_logging(&blueprint.config, verbosity, &folder.log())?;
-    run_federation(blueprint, folder, Federation::resume, args.json, verbosity.is_quiet())
+    run_federation(blueprint, folder, Federation::resume, args.json, verbosity)
 }

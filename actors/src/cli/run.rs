@@ -1,6 +1,7 @@
-//! What `simulate` and `resume` share: logging, Ctrl-C, the actix system, the ending.
+//! What `simulate` and `resume` share: logging, signals, the actix system, the ending.
 
 use std::fs::File;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -11,12 +12,13 @@ use fellrec::config::{Config, DeviceName};
 use fellrec::federation::round::Outcome;
 use fellrec::report::tables::{Clients, final_table};
 use fellrec::report::{self, History};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use super::progress::Progress;
-use super::{ExitStatus, Verbosity, print, table};
+use super::progress::{AboveBar, Progress};
+use super::{ExitStatus, Verbosity, print, say, table};
 use crate::cuda::{CudaStatus, load_cuda_backend};
 use crate::folder::RunFolder;
 use crate::journal::{Notice, Observer};
@@ -44,25 +46,34 @@ pub fn prepare_devices(config: &Config) -> Result<()> {
 ///
 /// # Errors
 /// The log file cannot be written.
-pub fn start_logging(config: &Config, verbosity: &Verbosity, log: &Path) -> Result<()> {
+fn start_logging(
+    config: &Config,
+    verbosity: &Verbosity,
+    log: &Path,
+    terminal: AboveBar,
+) -> Result<()> {
     let file = File::options()
         .create(true)
         .append(true)
         .open(log)
         .with_context(|| format!("failed to open the log {}", log.display()))?;
     let terminal = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(move || terminal.clone())
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        // It would say so on standard error, which is what cannot be written.
+        .log_internal_errors(false)
         .with_filter(EnvFilter::new(verbosity.filter(&config.logging)));
     let json = tracing_subscriber::fmt::layer()
         .json()
         .with_writer(Mutex::new(file))
+        .log_internal_errors(false)
         .with_filter(EnvFilter::new(&config.logging.file));
     tracing_subscriber::registry().with(terminal).with(json).try_init()?;
     Ok(())
 }
 
-/// Runs a federation to its end, its display and its files included.
+/// Runs a federation to its end, its log, its display and its files included.
 ///
 /// # Errors
 /// The run could not start or could not go on.
@@ -71,40 +82,83 @@ pub fn run_federation(
     folder: RunFolder,
     start: impl FnOnce(Launch) -> Result<Federation, SystemError>,
     json: bool,
-    quiet: bool,
+    verbosity: &Verbosity,
 ) -> Result<ExitStatus> {
+    let progress = Progress::new(!json && !verbosity.is_quiet());
+    start_logging(&blueprint.config, verbosity, &folder.log(), progress.above())?;
     let launch = Launch {
         blueprint: Arc::new(blueprint),
         folder: folder.clone(),
-        observer: observer(json, !quiet && !json),
+        observer: observer(json, progress),
         rule: None,
     };
-    let outcome = actix::System::new().block_on(async {
+    let outcome: Result<Outcome> = actix::System::new().block_on(async {
+        let signals = StopSignals::listen().context("failed to listen for signals")?;
         let mut federation = start(launch)?;
-        wait_or_stop(&mut federation, quiet || json).await
+        let outcome = wait_or_stop(&mut federation, signals, verbosity.is_quiet()).await;
+        outcome.with_context(|| {
+            format!(
+                "the run stopped after its last commit; `fellrec resume {}` goes on once this is put right",
+                folder.root().display()
+            )
+        })
     });
     finish(outcome?, &folder, json)
 }
 
-/// Waits for the end; Ctrl-C once asks the run to stop, twice leaves at once.
-async fn wait_or_stop(federation: &mut Federation, quiet: bool) -> Result<Outcome, SystemError> {
+/// The two ways to ask a process to end: Ctrl-C, and what service managers and batch systems send.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Waits for the end; a signal once asks the run to stop, twice leaves at once.
+async fn wait_or_stop(
+    federation: &mut Federation,
+    mut signals: StopSignals,
+    quiet: bool,
+) -> Result<Outcome, SystemError> {
     let mut done = pin!(federation.done());
     tokio::select! {
         outcome = &mut done => return outcome,
-        _ = tokio::signal::ctrl_c() => {}
+        () = signals.next() => {}
     }
     if !quiet {
-        eprintln!("stopping after this step (Ctrl-C again stops now)");
+        say("stopping after this step (Ctrl-C again stops now)");
     }
     federation.stop();
     tokio::select! {
         outcome = &mut done => outcome,
-        _ = tokio::signal::ctrl_c() => std::process::exit(130),
+        () = signals.next() => leave(ExitStatus::INTERRUPTED_CODE),
     }
 }
 
-fn observer(json: bool, shown: bool) -> Observer {
-    let mut progress = Progress::new(shown);
+/// Ends the process in the middle of everything.
+fn leave(code: u8) -> ! {
+    // Not `std::process::exit`: it runs libtorch's destructors under the threads that compute, which crash.
+    #[allow(unsafe_code, reason = "there is no safe way to leave without running destructors")]
+    unsafe {
+        libc::_exit(code.into())
+    }
+}
+
+fn observer(json: bool, mut progress: Progress) -> Observer {
     Box::new(move |notice| {
         progress.notice(&notice);
         if let (true, Notice::Event(event)) = (json, &notice) {
@@ -124,20 +178,20 @@ fn finish(outcome: Outcome, folder: &RunFolder, json: bool) -> Result<ExitStatus
             let report = report::write_page(&history, folder.root())?;
             if !json {
                 print(&table::render(&final_table(&history, Clients::Extremes)))?;
-                eprintln!(
+                say(&format!(
                     "\nrun folder  {path}\nreport      {}\nnext        fellrec config keys mixing \
                      (what to turn), fellrec report {path}",
                     report.display()
-                );
+                ));
             }
             Ok(ExitStatus::Success)
         }
         Outcome::Stopped => {
-            eprintln!("stopped; everything up to the last commit is kept\n{resume}");
+            say(&format!("stopped; everything up to the last commit is kept\n{resume}"));
             Ok(ExitStatus::Interrupted)
         }
         Outcome::RoundFailed(reason) => {
-            eprintln!("error: {reason}\nthe last commit is kept; {resume}");
+            say(&format!("error: {reason}\neverything up to the last commit is kept\n{resume}"));
             Ok(ExitStatus::Failure)
         }
     }

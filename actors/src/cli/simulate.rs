@@ -8,7 +8,7 @@ use clap::Args;
 use fellrec::blueprint::Blueprint;
 
 use super::dry_run::dry_run;
-use super::run::{prepare_devices, run_federation, start_logging};
+use super::run::{prepare_devices, run_federation};
 use super::{ConfigArgs, ExitStatus, Verbosity};
 use crate::folder::RunFolder;
 use crate::system::{Federation, SystemError};
@@ -59,8 +59,7 @@ pub fn run(args: SimulateArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
     }
     fs::create_dir_all(folder.root())
         .with_context(|| format!("failed to create the run folder {}", folder.root().display()))?;
-    start_logging(&blueprint.config, verbosity, &folder.log())?;
-    run_federation(blueprint, folder, Federation::start, args.json, verbosity.is_quiet())
+    run_federation(blueprint, folder, Federation::start, args.json, verbosity)
 }
 
 /// A folder that does not exist yet: name and time, and a number if that is taken.
