@@ -1,0 +1,5 @@
+//! Runs in processes of their own: killed, interrupted, left alone, resumed.
+
+mod resume;
+mod signals;
+mod support;
