@@ -40,7 +40,7 @@ impl Write for AboveBar {
 }
 
 /// Widths of the columns of [`RoundRow`], the last one open; the others fit 80 characters.
-const WIDTHS: [usize; 8] = [5, 8, 8, 17, 12, 9, 10, 0];
+const WIDTHS: [usize; 8] = [5, 7, 7, 17, 12, 9, 10, 0];
 
 impl Progress {
     /// A display, or none if it is not wanted.
