@@ -20,7 +20,7 @@ use fellrec::model::spec::BaseWeights;
 use fellrec::split::{BodyGradient, BodySession, HiddenStates, SplitError};
 use fellrec::training::Timed;
 use thiserror::Error;
-use tracing::debug;
+use tracing::{debug, debug_span};
 
 use crate::folder::RunFolder;
 use crate::messages::{
@@ -158,8 +158,9 @@ impl Handler<ForwardBody> for ServerShard {
     fn handle(&mut self, message: ForwardBody, _ctx: &mut Self::Context) -> Self::Result {
         let ForwardBody { client, step, hidden } = message;
         let session = self.session(client).ok_or(SplitError::UnknownStep { step })?;
+        let _span = debug_span!("forward_body", %client, %step).entered();
         let answer = timed(|| session.forward(step, &hidden))?;
-        debug!(%client, %step, "body forward done");
+        debug!("body forward done");
         Ok(answer)
     }
 }
@@ -170,8 +171,9 @@ impl Handler<BackwardBody> for ServerShard {
     fn handle(&mut self, message: BackwardBody, _ctx: &mut Self::Context) -> Self::Result {
         let BackwardBody { client, step, grad } = message;
         let session = self.session(client).ok_or(SplitError::UnknownStep { step })?;
+        let _span = debug_span!("backward_body", %client, %step).entered();
         let answer = timed(|| session.backward(step, &grad))?;
-        debug!(%client, %step, "body backward done");
+        debug!("body backward done");
         Ok(answer)
     }
 }

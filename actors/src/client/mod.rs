@@ -16,7 +16,7 @@ use fellrec::history::TestResult;
 use fellrec::ids::ClientId;
 use fellrec::model::slice::Digest;
 use fellrec::ranking::Metrics;
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 pub use desk::{ClientError, ClientSeat, SupervisorPeers};
 
@@ -54,10 +54,16 @@ impl Client {
         let cancel = Arc::new(AtomicBool::new(false));
         self.training = Some((attempt, Arc::clone(&cancel)));
         info!(client = %self.id, round = %attempt.round, attempt = attempt.attempt, "round opened");
+        // The span follows the round through every step; shards name their half of a step by the same
+        // client, round and number, which every message carries.
+        let span = info_span!(
+            "local_round", client = %self.id, round = %attempt.round, attempt = attempt.attempt
+        );
         let job = async move {
             let outcome = desk.train(attempt, base, cancel).await;
             (desk, outcome)
         };
+        let job = job.instrument(span);
         let ended = job.into_actor(self).map(move |(desk, outcome), client, ctx| {
             client.round_ended(attempt, desk, outcome, ctx);
         });
