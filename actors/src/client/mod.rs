@@ -24,6 +24,7 @@ use crate::messages::{
     AbandonRound, CommitRound, Crash, EvaluateRound, FinishedRound, LocalRoundEnded, OpenRound,
     StageSlices, SubmitAgain, TestModel,
 };
+use crate::supervisor::chain;
 use desk::Desk;
 
 /// Actor around one client. Lives on a compute arbiter because torch blocks.
@@ -82,7 +83,7 @@ impl Client {
         let (client, supervisor) = (self.id, desk.supervisor());
         self.desk = Some(desk);
         self.training = None;
-        let outcome = outcome.map_err(|error| error_chain(&error));
+        let outcome = outcome.map_err(|error| chain(&error));
         let tell = async move {
             let message = LocalRoundEnded { attempt, client, outcome };
             if let Err(error) = supervisor.ended.ask(message).await {
@@ -113,12 +114,6 @@ impl Client {
             answer
         }))
     }
-}
-
-/// An error with its causes on one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl Actor for Client {

@@ -1,6 +1,6 @@
 //! What the supervisor must remember from one commit to the next: all of it, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -83,18 +83,5 @@ impl FederationState {
     /// The state to use for a client's final test: its best, or its newest where it never validated.
     pub fn best_round(&self, client: ClientId) -> Round {
         self.best.get(&client).map_or(self.slices[&client], |best| best.round)
-    }
-
-    /// States of a client that this commit and its like need: its newest, its best, and those it
-    /// had at the `keep` newest commits, as far as it had a part in them. What an older commit on
-    /// disk needs besides is known to [`RunStore::referenced`](crate::checkpoint::RunStore).
-    pub fn retained(&self, client: ClientId, keep: u64) -> BTreeSet<Round> {
-        let newest = self.slices[&client];
-        let oldest = Round((self.committed.0 + 1).saturating_sub(keep));
-        let recent = (oldest.0..=self.committed.0).map(Round).filter(|round| *round <= newest);
-        let mut retained: BTreeSet<Round> = recent.collect();
-        retained.insert(newest);
-        retained.extend(self.best.get(&client).map(|best| best.round));
-        retained
     }
 }
