@@ -3,11 +3,13 @@
 
 mod common;
 
-use common::{Ends, Party, optimizer, split, step_id};
+use common::{Ends, Party, SEED, optimizer, split, step_id};
 use fellrec::config::{OrNone, Trainable};
 use fellrec::ids::StepId;
+use fellrec::seed;
 use fellrec::split::{BodySession, HiddenStates, SplitError, StepPlan};
 use fellrec::training::learning_rate;
+use rand::Rng;
 use tch::{Device, Kind, Tensor};
 
 const STEPS: u64 = 3;
@@ -18,9 +20,11 @@ fn session() -> BodySession {
     party.stages.into_iter().next().expect("the cut leaves blocks to a shard")
 }
 
+/// From a generator of our own: libtorch's is shared between the threads of a test binary.
 fn hidden(step: u64) -> HiddenStates {
-    tch::manual_seed(step as i64);
-    HiddenStates::new(&Tensor::randn([2, 5, 16], (Kind::Float, Device::Cpu)))
+    let mut rng = seed::rng(SEED, "test hidden states", &[step]);
+    let values: Vec<f32> = (0..2 * 5 * 16).map(|_| rng.random_range(-1.0..1.0)).collect();
+    HiddenStates::new(&Tensor::from_slice(&values).view([2, 5, 16]))
 }
 
 fn plan() -> StepPlan {
