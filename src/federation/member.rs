@@ -71,11 +71,11 @@ impl Member {
 
     /// The state of `round` at a place; round 0 is the start that all clients share.
     pub fn load(&self, place: Place, round: Round) -> Result<PartState, CheckpointError> {
-        let initial = self.layout.initial_slice(place, self.run_seed);
         if round == Round(0) {
+            let initial = self.layout.initial_slice(place, self.run_seed);
             return Ok(PartState::fresh(initial, &self.optimizer));
         }
-        self.store.load(round, &part_name(place), &initial)
+        self.store.load(round, &part_name(place), &self.layout.expected_slice(place))
     }
 
     /// Takes in what a local round from the state of `base` trained.

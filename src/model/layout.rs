@@ -1,6 +1,6 @@
 //! Which tensors stand at which place: frozen ones and those a client trains.
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::backbone::{Backbone, EndTensors};
 use super::block::{block_specs, lora_specs};
@@ -57,6 +57,17 @@ impl Layout {
         let tensors = specs
             .iter()
             .map(|spec| NamedTensor { name: spec.name.clone(), tensor: spec.initial(run_seed) });
+        Slice::new(tensors.collect())
+    }
+
+    /// Names, shapes and types that a slice of a place must have; its tensors are one stored zero each.
+    pub fn expected_slice(&self, place: Place) -> Slice {
+        let zero = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+        let specs = self.trainable(place);
+        let tensors = specs.iter().map(|spec| NamedTensor {
+            name: spec.name.clone(),
+            tensor: zero.expand(spec.shape.as_slice(), false),
+        });
         Slice::new(tensors.collect())
     }
 
