@@ -120,6 +120,10 @@ pub enum EventKind {
         clients: BTreeMap<ClientId, ClientRound>,
         /// Clients without a part, and why.
         absent: BTreeMap<ClientId, Absence>,
+        /// Clients without a part that go on from the mean of the mixed models: newcomers, and under
+        /// a rule that makes one model for all everyone.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        adopted: BTreeSet<ClientId>,
         /// Mixing matrices and what they compared; one, or one each for front, body and back.
         mixing: MixingWeights,
         /// Digest over the new slices of all participants.

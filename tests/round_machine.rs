@@ -1,5 +1,7 @@
 //! Claims about the supervisor's decisions (protocol.md 2, architecture.md 4), one event at a time.
 
+#[path = "round_machine/adoption.rs"]
+mod adoption;
 #[path = "round_machine/driver.rs"]
 mod driver;
 #[path = "round_machine/nonsense.rs"]

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
+use fellrec::checkpoint::CheckpointError;
 use fellrec::config::ScreeningConfig;
 use fellrec::federation::collection::{Collection, CollectionError, MixedSlices};
 use fellrec::federation::member::MemberError;
 use fellrec::federation::mixing::MixingRule;
 use fellrec::federation::round::Attempt;
+use fellrec::federation::shared::{SharedStore, mean_slices};
 use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::cut::Place;
 use fellrec::model::slice::{Digest, Slice};
@@ -31,6 +33,8 @@ pub struct AggregatorSeat {
     pub places: Vec<Place>,
     /// Who learns from whom.
     pub rule: Box<dyn MixingRule>,
+    /// Where the mean of the mixed models rests.
+    pub shared: SharedStore,
     /// What updates must satisfy.
     pub screening: ScreeningConfig,
     /// Where members are.
@@ -54,11 +58,22 @@ impl Aggregator {
     }
 
     fn mix(&mut self, message: &MixRound) -> Result<MixedSlices, CollectionError> {
-        let MixRound { attempt, participants } = message;
+        let MixRound { attempt, participants, .. } = message;
         let mixed = self.collection.mix(*attempt, participants, self.seat.rule.as_ref())?;
         // The senders keep theirs until the commit: a copy here would only hold memory.
         self.collection.clear();
         Ok(mixed)
+    }
+
+    /// Writes the mean of a mix, if it is wanted.
+    fn stage_mean(
+        &self,
+        message: &MixRound,
+        mixed: &MixedSlices,
+    ) -> Result<Option<Digest>, CheckpointError> {
+        let Some(retain) = &message.shared else { return Ok(None) };
+        let (round, mean) = (message.attempt.round.next(), mean_slices(&mixed.slices));
+        self.seat.shared.stage(round, mean, retain).map(Some)
     }
 }
 
@@ -97,17 +112,20 @@ impl Handler<MixRound> for Aggregator {
     type Result = ResponseFuture<Result<RoundMixed, MixRoundError>>;
 
     fn handle(&mut self, message: MixRound, _ctx: &mut Self::Context) -> Self::Result {
-        let mixed = self.mix(&message);
+        let mixed = self.mix(&message).map_err(MixRoundError::from).and_then(|mixed| {
+            let shared = self.stage_mean(&message, &mixed)?;
+            Ok((mixed, shared))
+        });
         let stager = Stager {
             attempt: message.attempt,
             holders: self.holders.clone(),
             registry: Arc::clone(&self.seat.registry),
         };
         Box::pin(async move {
-            let MixedSlices { slices, weights, digest } = mixed?;
+            let (MixedSlices { slices, weights, digest }, shared) = mixed?;
             let receipts = stager.stage_all(slices).await?;
             info!(round = %stager.attempt.round, clients = receipts.len(), "mix staged");
-            Ok(RoundMixed { weights, digest, receipts })
+            Ok(RoundMixed { weights, digest, receipts, shared })
         })
     }
 }

@@ -5,12 +5,14 @@
 //! rounds/round-N/      supervisor's manifest      log.jsonl      tracing
 //! clients/client-C/    front and back by round    report.html    what a person looks at
 //! shards/stage-S/client-C/                        body slices by round
+//! shared/                                         mean of the mixed models, where somebody starts from it
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use fellrec::checkpoint::{MemberStore, RunStore};
 use fellrec::config::Config;
+use fellrec::federation::shared::SharedStore;
 use fellrec::ids::ClientId;
 
 /// Paths within a run folder.
@@ -60,11 +62,19 @@ impl RunFolder {
         self.member_store(&stage_path(stage, client), config)
     }
 
+    /// The means that clients without a state of their own start from.
+    pub fn shared_store(&self, config: &Config) -> SharedStore {
+        SharedStore::new(self.member_store(SHARED_PATH, config), config.optimizer.clone())
+    }
+
     /// The store of a member by its path in a manifest.
     pub fn member_store(&self, path: &str, config: &Config) -> MemberStore {
         MemberStore::new(self.root.join(path), &config.optimizer, config.checkpoint.fsync)
     }
 }
+
+/// The store of the shared means within the run folder.
+pub const SHARED_PATH: &str = "shared";
 
 /// A client's store within the run folder.
 pub fn client_path(client: ClientId) -> String {

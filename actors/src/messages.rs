@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use actix::Message;
+use fellrec::checkpoint::CheckpointError;
 use fellrec::cost::ClientCost;
 use fellrec::federation::collection::{CollectionError, SubmittedSlice};
 use fellrec::federation::member::MemberError;
@@ -192,6 +193,9 @@ pub struct MixRound {
     pub attempt: Attempt,
     /// Openness and report of every participant.
     pub participants: BTreeMap<ClientId, Participant>,
+    /// Present if somebody else goes on from the mean of the mixed models: it is staged as well, and
+    /// of the earlier means those of these rounds stay.
+    pub shared: Option<BTreeSet<Round>>,
 }
 
 /// A mix that every member has staged.
@@ -203,6 +207,8 @@ pub struct RoundMixed {
     pub digest: Digest,
     /// Receipt of every staged state.
     pub receipts: BTreeMap<ClientId, StagedReceipts>,
+    /// Receipt of the staged mean, if one was asked for.
+    pub shared: Option<Digest>,
 }
 
 /// Where one client's next state is staged.
@@ -220,6 +226,9 @@ pub enum MixRoundError {
     /// Slices missing, an older attempt, or a rule that refused.
     #[error(transparent)]
     Collection(#[from] CollectionError),
+    /// The mean of the mixed models could not be written.
+    #[error("the shared mean cannot be staged")]
+    Shared(#[from] CheckpointError),
     /// A member ended before it staged.
     #[error("{member} could not stage: {reason}")]
     Lost {

@@ -199,6 +199,7 @@ impl Spawner {
         let seat = AggregatorSeat {
             places: self.blueprint.layout.cut.places(),
             rule: (self.rule)(),
+            shared: self.folder.shared_store(&self.blueprint.config),
             screening: self.blueprint.config.screening.clone(),
             registry: Arc::clone(&self.registry),
             obituary,

@@ -97,10 +97,9 @@ impl ServerShard {
             let config = &seat.blueprint.config;
             let store = seat.folder.stage_store(seat.id.stage, client, config);
             let (layout, seed) = (Arc::clone(&seat.blueprint.layout), config.run.seed);
-            Desk {
-                member: Member::new(store, layout, seed, config.optimizer.clone()),
-                session: None,
-            }
+            let member = Member::new(store, layout, seed, config.optimizer.clone())
+                .with_shared(seat.folder.shared_store(config));
+            Desk { member, session: None }
         })
     }
 

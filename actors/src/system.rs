@@ -10,7 +10,7 @@ use actix::{Actor, Addr, Arbiter};
 use fellrec::blueprint::{Blueprint, BlueprintError};
 use fellrec::checkpoint::{CheckpointError, Receipt, RoundManifest};
 use fellrec::config::{Config, ConfigError};
-use fellrec::federation::round::{FederationState, Outcome, RoundMachine, RoundRules};
+use fellrec::federation::round::{Adoption, FederationState, Outcome, RoundMachine, RoundRules};
 use fellrec::history::{ClientSummary, EventKind, SCHEMA};
 use fellrec::ids::{ClientId, Round};
 use thiserror::Error;
@@ -228,6 +228,7 @@ fn rules(blueprint: &Blueprint) -> RoundRules {
         evaluate_every: config.evaluation.every.get(),
         deterministic: config.runtime.deterministic,
         run_seed: config.run.seed,
+        adoption: Adoption::of(config.mixing.rule),
     }
 }
 

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::collection::SubmittedSlice;
 use super::round::Attempt;
+use super::shared::SharedStore;
 use crate::checkpoint::{CheckpointError, MemberStore, PartState};
 use crate::config::OptimizerConfig;
 use crate::ids::Round;
@@ -47,6 +48,7 @@ pub struct Member {
     layout: Arc<Layout>,
     run_seed: u64,
     optimizer: OptimizerConfig,
+    shared: Option<SharedStore>,
     trained: Option<Trained>,
 }
 
@@ -66,7 +68,12 @@ impl Member {
         run_seed: u64,
         optimizer: OptimizerConfig,
     ) -> Self {
-        Self { store, layout, run_seed, optimizer, trained: None }
+        Self { store, layout, run_seed, optimizer, shared: None, trained: None }
+    }
+
+    /// The same member, which starts from the shared mean of a round where it has no state of it.
+    pub fn with_shared(self, shared: SharedStore) -> Self {
+        Self { shared: Some(shared), ..self }
     }
 
     /// The state of `round` at a place; round 0 is the start that all clients share.
@@ -75,7 +82,13 @@ impl Member {
             let initial = self.layout.initial_slice(place, self.run_seed);
             return Ok(PartState::fresh(initial, &self.optimizer));
         }
-        self.store.load(round, &part_name(place), &self.layout.expected_slice(place))
+        let layout = self.layout.expected_slice(place);
+        match &self.shared {
+            Some(shared) if !self.store.holds(round) && shared.holds(round) => {
+                shared.load(place, round, &layout)
+            }
+            _ => self.store.load(round, &part_name(place), &layout),
+        }
     }
 
     /// Takes in what a local round from the state of `base` trained.

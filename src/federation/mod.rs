@@ -11,4 +11,5 @@ pub mod member;
 pub mod mixing;
 pub mod round;
 pub mod screening;
+pub mod shared;
 pub mod similarity;

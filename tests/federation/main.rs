@@ -6,5 +6,6 @@ mod heating;
 mod mixing;
 mod rules;
 mod screening;
+mod shared;
 mod similarity;
 mod support;

@@ -7,6 +7,7 @@ use fellrec::checkpoint::Receipt;
 use fellrec::federation::collection::{Collection, CollectionError, MixedSlices, SubmittedSlice};
 use fellrec::federation::mixing::{MixingRule, rule_from};
 use fellrec::federation::round::{Attempt, Participant};
+use fellrec::federation::shared::mean_slices;
 use fellrec::ids::ClientId;
 use fellrec::model::cut::Place;
 use fellrec::model::slice::{Digest, Slice};
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::cluster::Cluster;
 use super::supervisor::text;
-use super::world::{Receipts, client_folder, stage_folder};
+use super::world::{Receipts, SHARED_FOLDER, client_folder, stage_folder};
 
 pub struct Aggregator {
     cluster: Rc<Cluster>,
@@ -79,6 +80,7 @@ impl Aggregator {
         &mut self,
         attempt: Attempt,
         participants: &BTreeMap<ClientId, Participant>,
+        shared: bool,
     ) -> Option<Result<Receipts, Setback>> {
         if let Some(newest) = self.mixing.as_ref().filter(|mixing| mixing.attempt >= attempt) {
             let stale = || Some(Err(Setback::Failed("the attempt is over".to_owned())));
@@ -92,7 +94,7 @@ impl Aggregator {
         self.mixing = Some(Mixing { attempt, outcome: None });
         let cluster = Rc::clone(&self.cluster);
         self.jobs.spawn_local(async move {
-            let outcome = stage(&cluster, attempt, mixed).await.map_err(Setback::Failed);
+            let outcome = stage(&cluster, attempt, mixed, shared).await.map_err(Setback::Failed);
             cluster.aggregator.with(|aggregator| {
                 aggregator.mixing = Some(Mixing { attempt, outcome: Some(outcome) });
             });
@@ -105,9 +107,17 @@ async fn stage(
     cluster: &Cluster,
     attempt: Attempt,
     mixed: MixedSlices,
+    shared: bool,
 ) -> Result<Receipts, String> {
     let mut receipts = Receipts::new();
     let receipt = |digest| Receipt { round: attempt.round.next(), digest };
+    if shared {
+        let world = &cluster.world;
+        let kept = world.run_store().referenced().into_values().flatten().collect();
+        let mean = mean_slices(&mixed.slices);
+        let staged = world.shared_store().stage(attempt.round.next(), mean, &kept);
+        receipts.insert(SHARED_FOLDER.to_owned(), receipt(staged.map_err(|error| text(&error))?));
+    }
     for (client, mut slices) in mixed.slices {
         for (stage, shard) in cluster.shards.iter().enumerate() {
             let slice: Slice = slices.remove(&Place::Stage(stage)).expect("every place is mixed");

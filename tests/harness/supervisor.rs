@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use fellrec::checkpoint::{RUN_FORMAT, RoundManifest};
 use fellrec::federation::round::{
-    Absence, Attempt, Command, Event, FederationState, Participant, RoundMachine, RoundRules,
+    Absence, Adoption, Attempt, Command, Event, FederationState, Participant, RoundMachine,
+    RoundRules,
 };
 use fellrec::ids::{ClientId, Round};
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::Commit;
 use super::aggregator::Setback;
 use super::cluster::Cluster;
-use super::world::Receipts;
+use super::world::{Receipts, SHARED_FOLDER, is_of};
 
 /// Attempts that one life of the supervisor may use up: the next life starts above them.
 const ATTEMPTS_A_LIFE: u32 = 1000;
@@ -63,6 +64,7 @@ impl Supervisor {
             }
         };
         let rules = RoundRules {
+            adoption: Adoption::of(world.config().mixing.rule),
             federation: config.federation.clone(),
             evaluate_every: config.evaluation.every.get(),
             deterministic: config.runtime.deterministic,
@@ -114,11 +116,18 @@ impl Supervisor {
             Command::Screen { attempt, participants } => {
                 self.jobs.spawn_local(screen(Rc::clone(&self.cluster), attempt, participants));
             }
-            Command::Mix { attempt, participants } => {
+            Command::Mix { attempt, participants, shared } => {
                 self.participants = participants.clone();
-                self.jobs.spawn_local(mix(Rc::clone(&self.cluster), attempt, participants));
+                let mix = mix(Rc::clone(&self.cluster), attempt, participants, shared);
+                self.jobs.spawn_local(mix);
             }
-            Command::Commit { attempt, state, absent } => self.commit(attempt, state, absent),
+            Command::Commit { attempt, state, absent } => {
+                let adopted = state.adopted();
+                self.receipts.retain(|name, _| {
+                    name != SHARED_FOLDER && !adopted.iter().any(|client| is_of(name, *client))
+                });
+                self.commit(attempt, *state, absent);
+            }
             Command::Evaluate { round } => {
                 self.cluster.log.borrow_mut().evaluated.push(round);
                 let states = self.machine.state().slices.clone();
@@ -227,10 +236,11 @@ async fn mix(
     cluster: Rc<Cluster>,
     attempt: Attempt,
     participants: BTreeMap<ClientId, Participant>,
+    shared: bool,
 ) {
     let event = loop {
         let participants = participants.clone();
-        let call = cluster.aggregator.call(move |node| node.mix(attempt, &participants));
+        let call = cluster.aggregator.call(move |node| node.mix(attempt, &participants, shared));
         match call.await {
             None => sleep(POLL).await,
             Some(Ok(receipts)) => {

@@ -10,6 +10,7 @@ use fellrec::checkpoint::{CheckpointError, MemberStore, RoundManifest, RunStore,
 use fellrec::config::{Config, Layers, Loaded};
 use fellrec::federation::member::Member;
 use fellrec::federation::round::FederationState;
+use fellrec::federation::shared::SharedStore;
 use fellrec::ids::{ClientId, Round};
 use fellrec::model::cut::Place;
 use fellrec::model::rope::RopeTable;
@@ -124,6 +125,12 @@ impl World {
         let config = self.config();
         let layout = Arc::clone(&self.blueprint.layout);
         Member::new(self.store(name), layout, config.run.seed, config.optimizer.clone())
+            .with_shared(self.shared_store())
+    }
+
+    /// Where the means rest that clients without a state of their own start from.
+    pub fn shared_store(&self) -> SharedStore {
+        SharedStore::new(self.store(SHARED_FOLDER), self.config().optimizer.clone())
     }
 
     fn store(&self, name: &str) -> MemberStore {
@@ -215,6 +222,14 @@ impl World {
         rounds.dedup();
         rounds
     }
+}
+
+/// The store of the shared means within the run folder.
+pub const SHARED_FOLDER: &str = "shared";
+
+/// Whether a member's folder is one of this client's.
+pub fn is_of(folder: &str, client: ClientId) -> bool {
+    folder.rsplit('/').next().is_some_and(|name| name == client.0.to_string())
 }
 
 /// A client's store within the run folder.

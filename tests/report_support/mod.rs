@@ -98,6 +98,7 @@ impl Run {
             seconds: 9.4 + noise(0, round, 4),
             clients: present.iter().map(|client| (*client, self.part(*client, round))).collect(),
             absent: absent.into_iter().map(|client| (client, why(client))).collect(),
+            adopted: BTreeSet::new(),
             mixing: weights(&present, round),
             slices: Digest::of(&round.to_le_bytes()),
             peak_memory_bytes: (412 + 3 * round) << 20,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use fellrec::config::{Config, Layers, Loaded};
 use fellrec::federation::round::{
-    Absence, Attempt, Command, Event, FederationState, LocalRoundReport, Outcome, RoundMachine,
-    RoundRules,
+    Absence, Adoption, Attempt, Command, Event, FederationState, LocalRoundReport, Outcome,
+    RoundMachine, RoundRules,
 };
 use fellrec::ids::{ClientId, Round};
 
@@ -17,6 +17,7 @@ pub fn config(sets: &[&str]) -> Config {
 
 pub fn rules(config: &Config) -> RoundRules {
     RoundRules {
+        adoption: Adoption::of(config.mixing.rule),
         federation: config.federation.clone(),
         evaluate_every: config.evaluation.every.get(),
         deterministic: config.runtime.deterministic,
@@ -92,7 +93,7 @@ pub fn commit(
     }
     machine.handle(0, screened(attempt, &[]));
     match machine.handle(0, Event::Staged { attempt }).pop() {
-        Some(Command::Commit { state, absent, .. }) => (state, absent),
+        Some(Command::Commit { state, absent, .. }) => (*state, absent),
         other => panic!("expected a commit, got {other:?}"),
     }
 }

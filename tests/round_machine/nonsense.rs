@@ -117,7 +117,7 @@ impl Observer {
                 let screened: BTreeSet<ClientId> = participants.iter().copied().collect();
                 assert!(screened.is_subset(&self.reported) && screened.is_subset(&self.asked));
             }
-            Command::Mix { attempt, participants } => {
+            Command::Mix { attempt, participants, .. } => {
                 self.advances(*attempt, 1);
                 self.mixed = participants.keys().copied().collect();
                 assert!(self.mixed.len() >= QUORUM);
@@ -132,8 +132,10 @@ impl Observer {
                     (*round == state.committed).then_some(*client)
                 };
                 let moved: BTreeSet<ClientId> = state.slices.iter().filter_map(newest).collect();
-                assert_eq!(moved, self.mixed);
-                let others: BTreeSet<ClientId> = self.asked.difference(&moved).copied().collect();
+                let adopted = state.adopted();
+                assert!(adopted.is_disjoint(&self.mixed));
+                assert_eq!(moved, &adopted | &self.mixed);
+                let others = &self.asked - &self.mixed;
                 assert_eq!(absent.keys().copied().collect::<BTreeSet<_>>(), others);
             }
             Command::Evaluate { round } => assert_eq!(*round, machine.state().committed),

@@ -120,7 +120,8 @@ impl Desk {
         let config = &seat.blueprint.config;
         let store = seat.folder.client_store(seat.id, config);
         let layout = Arc::clone(&seat.blueprint.layout);
-        let member = Member::new(store, layout, config.run.seed, config.optimizer.clone());
+        let member = Member::new(store, layout, config.run.seed, config.optimizer.clone())
+            .with_shared(seat.folder.shared_store(config));
         let (examples, data) =
             (seat.blueprint.examples(seat.id), seat.blueprint.client_data(seat.id));
         Self { seat, examples, data, member }

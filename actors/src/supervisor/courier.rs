@@ -83,9 +83,11 @@ impl Courier {
         &self,
         attempt: Attempt,
         participants: BTreeMap<ClientId, Participant>,
+        shared: Option<BTreeSet<Round>>,
     ) -> Result<RoundMixed, String> {
         for _ in 0..TRIES {
-            let message = MixRound { attempt, participants: participants.clone() };
+            let (participants, shared) = (participants.clone(), shared.clone());
+            let message = MixRound { attempt, participants, shared };
             let Some(entry) = self.registry.aggregator() else { break };
             match entry.peers.mix.ask(message).await {
                 Ok(Ok(mixed)) => return Ok(mixed),

@@ -13,7 +13,7 @@ use fellrec::history::{ClientRound, EventKind};
 use fellrec::ids::{ClientId, Round, ShardId};
 
 use super::{RunError, SELECTION_K, Supervisor};
-use crate::folder::{client_path, stage_path};
+use crate::folder::{SHARED_PATH, client_path, stage_path};
 use crate::memory::peak_memory_bytes;
 use crate::messages::RoundMixed;
 
@@ -56,11 +56,11 @@ impl Supervisor {
                 }));
                 Ok(())
             }
-            Command::Mix { attempt, participants } => {
-                self.mix(attempt, participants, ctx);
+            Command::Mix { attempt, participants, shared } => {
+                self.mix(attempt, participants, shared, ctx);
                 Ok(())
             }
-            Command::Commit { attempt, state, absent } => self.commit(attempt, state, absent, ctx),
+            Command::Commit { attempt, state, absent } => self.commit(attempt, *state, absent, ctx),
             Command::Evaluate { round } => {
                 self.evaluate(round, ctx);
                 Ok(())
@@ -88,11 +88,14 @@ impl Supervisor {
         &mut self,
         attempt: Attempt,
         participants: BTreeMap<ClientId, Participant>,
+        shared: bool,
         ctx: &mut Context<Self>,
     ) {
         self.round.participants = participants.clone();
         let courier = self.courier();
-        let mix = async move { courier.mix(attempt, participants).await };
+        let kept = || self.run_store.referenced().into_values().flatten().collect();
+        let shared = shared.then(kept);
+        let mix = async move { courier.mix(attempt, participants, shared).await };
         ctx.spawn(mix.into_actor(self).map(move |answer, supervisor, ctx| {
             let event = match answer {
                 Ok(mixed) => {
@@ -116,7 +119,15 @@ impl Supervisor {
         let record = std::mem::take(&mut self.round);
         let mixed = record.mixed.expect("a round is staged before it is committed");
         let (stagers, receipts) = receipts(&mixed, state.committed);
+        self.receipts.remove(SHARED_PATH);
         self.receipts.extend(receipts);
+        let adopted = state.adopted();
+        for client in &adopted {
+            self.receipts.remove(&client_path(*client));
+            for stage in 0..self.blueprint.layout.cut.stages().len() as u32 {
+                self.receipts.remove(&stage_path(stage, *client));
+            }
+        }
         let client_round = |(client, participant): (ClientId, Participant)| {
             let cost = record.costs.get(&client).copied().unwrap_or_default();
             let Participant { openness, report } = participant;
@@ -127,6 +138,7 @@ impl Supervisor {
             seconds: record.opened.map_or(0.0, |opened| opened.elapsed().as_secs_f64()),
             clients: record.participants.into_iter().map(client_round).collect(),
             absent,
+            adopted,
             mixing: if mixed.receipts.len() > RECORDED_SIMILARITIES {
                 mixed.weights.without_similarity()
             } else {
@@ -233,6 +245,9 @@ fn receipts(
     round: Round,
 ) -> (Vec<(ShardId, ClientId)>, BTreeMap<String, Receipt>) {
     let (mut stagers, mut receipts) = (Vec::new(), BTreeMap::new());
+    if let Some(digest) = &mixed.shared {
+        receipts.insert(SHARED_PATH.to_owned(), Receipt { round, digest: digest.clone() });
+    }
     for (client, staged) in &mixed.receipts {
         if let Some(digest) = &staged.client {
             receipts.insert(client_path(*client), Receipt { round, digest: digest.clone() });

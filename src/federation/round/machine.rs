@@ -1,13 +1,13 @@
 //! Transitions of the round state machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::seq::index;
 use tracing::warn;
 
 use super::{
-    Absence, Attempt, Command, Event, FederationState, LocalRoundReport, Outcome, Participant,
-    summary,
+    Absence, Adoption, Attempt, Command, Event, FederationState, LocalRoundReport, Outcome,
+    Participant, summary,
 };
 use crate::config::{FederationConfig, HeatingConfig, Quorum};
 use crate::federation::heating::{Heating, HeatingError};
@@ -25,6 +25,8 @@ pub struct RoundRules {
     pub deterministic: bool,
     /// Seed of the run; draws the participants.
     pub run_seed: u64,
+    /// Who goes on from the shared mean instead of its own state.
+    pub adoption: Adoption,
 }
 
 /// The supervisor's decisions. Times are milliseconds of any clock that does not run backwards.
@@ -326,7 +328,9 @@ impl RoundMachine {
             let participant = Participant { openness: openness[client], report: report.clone() };
             (*client, participant)
         });
-        let command = Command::Mix { attempt, participants: participants.collect() };
+        let participants: BTreeMap<ClientId, Participant> = participants.collect();
+        let shared = !self.adopters(&reports, &absent).is_empty();
+        let command = Command::Mix { attempt, participants, shared };
         self.phase = Phase::Mixing { reports, absent };
         vec![command]
     }
@@ -342,13 +346,26 @@ impl RoundMachine {
         }
         let Phase::Mixing { reports, absent } = &mut self.phase else { return Vec::new() };
         let (reports, absent) = (std::mem::take(reports), std::mem::take(absent));
+        let adopted = self.adopters(&reports, &absent);
         let mut next = self.state.clone();
         next.committed = self.state.committed.next();
-        for client in reports.keys() {
+        for client in reports.keys().chain(&adopted) {
             next.slices.insert(*client, next.committed);
         }
+        next.following.retain(|client| !reports.contains_key(client));
+        next.following.extend(&adopted);
         self.phase = Phase::Committing { next: next.clone() };
-        vec![Command::Commit { attempt, state: next, absent }]
+        vec![Command::Commit { attempt, state: Box::new(next), absent }]
+    }
+
+    /// Clients without a part in the mix that go on from the shared mean.
+    fn adopters(&self, reports: &Reports, absent: &Absences) -> BTreeSet<ClientId> {
+        let (state, adoption) = (&self.state, self.rules.adoption);
+        let without = state.slices.keys().filter(|client| !reports.contains_key(client));
+        let adopts = |client: &&ClientId| {
+            adoption.adopts(absent.contains_key(client), state.is_newcomer(**client))
+        };
+        without.filter(adopts).copied().collect()
     }
 
     fn on_committed(&mut self, now_ms: u64, attempt: Attempt) -> Vec<Command> {

@@ -4,6 +4,7 @@
 //! driver (an actor, or the simulated network of the tests) carries them out. A round goes
 //! open, train, screen, mix and stage, commit, evaluate (protocol.md 2).
 
+mod adoption;
 mod machine;
 mod state;
 
@@ -12,6 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use adoption::Adoption;
 pub use machine::{RoundMachine, RoundRules};
 pub use state::{Best, FederationState};
 
@@ -183,13 +185,16 @@ pub enum Command {
         attempt: Attempt,
         /// Participants in client-id order with openness w_c and report.
         participants: BTreeMap<ClientId, Participant>,
+        /// Whether somebody without a part goes on from the mean of the mixed models, which then has
+        /// to be staged as well.
+        shared: bool,
     },
     /// Make the round durable, then tell every member.
     Commit {
         /// The attempt.
         attempt: Attempt,
         /// State after the commit; its `committed` round is the new one.
-        state: FederationState,
+        state: Box<FederationState>,
         /// Who had no part, and why.
         absent: BTreeMap<ClientId, Absence>,
     },

@@ -1,6 +1,6 @@
 //! What the supervisor must remember from one commit to the next: all of it, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +21,12 @@ pub struct Best {
 pub struct FederationState {
     /// The round that starts from this state; 0 before the first commit.
     pub committed: Round,
-    /// Round whose commit produced each client's current slices; behind `committed` where the
-    /// client had no part in the newest mixes.
+    /// Round whose commit produced each client's current slices, its own or the shared mean; behind
+    /// `committed` where the client had no part in the newest mixes and kept what it had.
     pub slices: BTreeMap<ClientId, Round>,
+    /// Clients whose current slices are the shared mean of that round and not their own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub following: BTreeSet<ClientId>,
     /// Best state of every client that has validation rows.
     pub best: BTreeMap<ClientId, Best>,
     /// Highest mean validation NDCG@10 so far.
@@ -42,6 +45,7 @@ impl FederationState {
         Self {
             committed: Round(0),
             slices: clients.iter().map(|client| (*client, Round(0))).collect(),
+            following: BTreeSet::new(),
             best: BTreeMap::new(),
             best_mean: None,
             without_gain: 0,
@@ -78,6 +82,17 @@ impl FederationState {
         } else {
             self.without_gain += 1;
         }
+    }
+
+    /// Clients without a part in the newest mix that go on from its mean.
+    pub fn adopted(&self) -> BTreeSet<ClientId> {
+        let newest = |client: &&ClientId| self.slices[client] == self.committed;
+        self.following.iter().filter(newest).copied().collect()
+    }
+
+    /// Whether a client has nothing of its own: no part in any mix yet, or a state that is the mean.
+    pub fn is_newcomer(&self, client: ClientId) -> bool {
+        self.slices[&client] == Round(0) || self.following.contains(&client)
     }
 
     /// The state to use for a client's final test: its best, or its newest where it never validated.
