@@ -62,6 +62,8 @@ pub enum SimilarityKind {
     Update,
     /// The products BA of the adapters.
     Product,
+    /// Nothing: all count as alike.
+    Uniform,
 }
 
 /// How a row of similarities becomes weights.
@@ -72,6 +74,8 @@ pub enum Normalisation {
     Sum,
     /// Row softmax of similarity / temperature, off-diagonal entries opened by w_c.
     Softmax,
+    /// The others share what `self_weight` leaves, as far as w_c opens.
+    Share,
 }
 
 /// Whether all tensors share one mixing matrix.
@@ -94,6 +98,7 @@ pub struct MixingConfig {
     pub sharpness: f64,
     pub normalisation: Normalisation,
     pub temperature: f64,
+    pub self_weight: f64,
     pub groups: MixingGroups,
 }
 

@@ -302,6 +302,12 @@ impl Config {
         );
         checks.at_least("mixing.sharpness", mixing.sharpness, 1.0);
         checks.positive("mixing.temperature", mixing.temperature);
+        checks.require(
+            mixing.self_weight > 0.0 && mixing.self_weight < 1.0,
+            "mixing.self_weight",
+            mixing.self_weight,
+            "must be above 0 and below 1",
+        );
 
         let heating = &self.heating;
         checks.positive("heating.alpha", heating.alpha);

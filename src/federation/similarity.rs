@@ -50,7 +50,7 @@ pub enum SimilarityError {
 
 /// Similarity of every pair of clients, in \[0, 1\], one matrix for each group.
 ///
-/// A zero vector (a client without a step) has cosine 0 to all others; the diagonal is always 1.
+/// `Uniform` compares nothing: every pair has similarity 1. A zero vector (a client without a step) has cosine 0 to all others; the diagonal is always 1.
 ///
 /// # Errors
 /// See [`SimilarityError`].
@@ -62,6 +62,7 @@ pub fn similarity(
     no_grad(|| {
         Grouped::try_build(groups, |parts| {
             let gram_nn = match kind {
+                SimilarityKind::Uniform => return Ok(Matrix::from_fn(cohort.len(), |_, _| 1.0)),
                 SimilarityKind::Parameters => vector_gram(&cohort.thetas(), None, parts),
                 SimilarityKind::Update => {
                     vector_gram(&cohort.thetas(), Some(&cohort.starts()?), parts)

@@ -69,6 +69,54 @@ fn softmax_is_a_row_softmax_with_opened_logits() {
     }
 }
 
+/// Own weight 1 - w (1 - sigma), whatever the others are like and however many there are; among
+/// the others the sharpened similarities decide.
+#[test]
+fn share_opens_by_heating_alone_and_divides_by_similarity_alone() {
+    for clients in [2, 3, 7] {
+        let thetas = random_thetas(clients);
+        let config = fellrec::config::MixingConfig {
+            normalisation: Normalisation::Share,
+            self_weight: 0.6,
+            sharpness: 2.0,
+            ..published()
+        };
+        let s = similarity(config.similarity, &cohort(&thetas), config.groups).unwrap();
+        let s = s.of(Part::Front);
+        let n = clients as usize;
+        let weights = weights_of(&FellRec::new(config), &thetas, &for_all(n, 0.5)).unwrap();
+        for c in 0..n {
+            assert!((front(&weights).get(c, c) - 0.8).abs() < 1e-14);
+            let others: f64 = (0..n).filter(|i| *i != c).map(|i| s.get(c, i).powi(2)).sum();
+            for i in (0..n).filter(|i| *i != c) {
+                let expected = 0.2 * s.get(c, i).powi(2) / others;
+                assert!((front(&weights).get(c, i) - expected).abs() < 1e-14);
+            }
+        }
+    }
+}
+
+#[test]
+fn share_leaves_a_closed_or_a_single_client_alone() {
+    let config =
+        || fellrec::config::MixingConfig { normalisation: Normalisation::Share, ..published() };
+    let closed = weights_of(&FellRec::new(config()), &random_thetas(3), &for_all(3, 0.0)).unwrap();
+    assert_eq!(front(&closed).row(1), [0.0, 1.0, 0.0]);
+    let single = weights_of(&FellRec::new(config()), &random_thetas(1), &for_all(1, 1.0)).unwrap();
+    assert_eq!(front(&single).row(0), [1.0]);
+}
+
+/// Without dynamic aggregation (method.md 9) the published form is opened uniform averaging.
+#[test]
+fn uniform_similarity_leaves_only_the_openness() {
+    let config = fellrec::config::MixingConfig {
+        similarity: fellrec::config::SimilarityKind::Uniform,
+        ..published()
+    };
+    let weights = weights_of(&FellRec::new(config), &random_thetas(3), &for_all(3, 0.5)).unwrap();
+    assert_eq!(front(&weights).row(0), [0.5, 0.25, 0.25]);
+}
+
 #[test]
 fn softmax_survives_a_temperature_near_zero() {
     let config = fellrec::config::MixingConfig {

@@ -73,6 +73,7 @@ pub fn published() -> MixingConfig {
         sharpness: 1.0,
         normalisation: Normalisation::Sum,
         temperature: 0.1,
+        self_weight: 0.5,
         groups: MixingGroups::One,
     }
 }

@@ -7,10 +7,16 @@ use crate::federation::similarity::similarity;
 
 /// Similarity opened by heating: every client gets its own model.
 ///
-/// `a_cc = 1`; for i != c, `a_ci = w_c s_ci^gamma` (`sum`) or `w_c exp((s_ci - 1) / temperature)`
-/// (`softmax`); rows are divided by their sums. The second is the row softmax of
-/// `s / temperature` with `ln w_c` added to the off-diagonal logits, since `s_cc = 1`; the
-/// temperature takes the place of gamma there.
+/// | normalisation | for i != c | own |
+/// |---|---|---|
+/// | `sum` | `a_ci = w_c s_ci^gamma`, divided by the row's sum | `a_cc = 1` |
+/// | `softmax` | `a_ci = w_c exp((s_ci - 1) / temperature)`, divided by the row's sum | `a_cc = 1` |
+/// | `share` | `n_ci = w_c (1 - sigma) s_ci^gamma / sum_j s_cj^gamma`, j != c | `n_cc = 1 - w_c (1 - sigma)` |
+///
+/// `softmax` is the row softmax of `s / temperature` with `ln w_c` added to the off-diagonal
+/// logits, since `s_cc = 1`; the temperature takes the place of gamma there. In `share`, ours,
+/// heating alone says how much a client takes over and similarity alone from whom: neither the
+/// number of clients nor the level of the cosines moves the weight `sigma` of one's own.
 #[derive(Clone, Debug)]
 pub struct FellRec {
     config: MixingConfig,
@@ -25,9 +31,30 @@ impl FellRec {
     /// Attention to another client of this similarity, before openness.
     fn attention(&self, similarity: f64) -> f64 {
         match self.config.normalisation {
-            Normalisation::Sum => similarity.powf(self.config.sharpness),
+            Normalisation::Sum | Normalisation::Share => similarity.powf(self.config.sharpness),
             Normalisation::Softmax => ((similarity - 1.0) / self.config.temperature).exp(),
         }
+    }
+
+    /// Rows of one matrix, not yet divided by their sums.
+    fn rows(&self, similarity: &Matrix, openness: &[f64]) -> Matrix {
+        let attention =
+            Matrix::from_fn(similarity.size(), |c, i| self.attention(similarity.get(c, i)));
+        // What the others get for each unit of attention.
+        let price = |c: usize| match self.config.normalisation {
+            Normalisation::Sum | Normalisation::Softmax => openness[c],
+            Normalisation::Share => {
+                let others = (0..similarity.size()).filter(|i| *i != c);
+                let others: f64 = others.map(|i| attention.get(c, i)).sum();
+                let given = openness[c] * (1.0 - self.config.self_weight);
+                // Odds: normalised by its sum, a row with 1 on the diagonal gives the others `given`.
+                if others > 0.0 { given / (1.0 - given) / others } else { 0.0 }
+            }
+        };
+        let prices: Vec<f64> = (0..similarity.size()).map(price).collect();
+        Matrix::from_fn(similarity.size(), |c, i| {
+            if c == i { 1.0 } else { prices[c] * attention.get(c, i) }
+        })
     }
 }
 
@@ -41,11 +68,7 @@ impl MixingRule for FellRec {
         let openness: Vec<f64> =
             clients.iter().map(|&client| input.openness_of(client)).collect::<Result<_, _>>()?;
         let similarity = similarity(self.config.similarity, input.cohort, self.config.groups)?;
-        let attention = similarity.map(|s| {
-            Matrix::from_fn(s.size(), |c, i| {
-                if c == i { 1.0 } else { openness[c] * self.attention(s.get(c, i)) }
-            })
-        });
+        let attention = similarity.map(|s| self.rows(s, &openness));
         Ok(MixingWeights::normalised(clients, &attention)?.with_similarity(similarity))
     }
 }
