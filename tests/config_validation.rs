@@ -100,6 +100,8 @@ fn each_impossible_combination_is_refused_by_key_and_rule() {
         (&["split.k_front=3", "split.stages=[[3, 3]]"], "split.stages", "non-empty"),
         (&["training.batch=65537"], "training.batch", "65536"),
         (&["training.loss_chunk=0"], "training.loss_chunk", "at least 1"),
+        (&["training.proximal_mu=-0.1"], "training.proximal_mu", "at least 0"),
+        (&["training.proximal_mu=inf"], "training.proximal_mu", "finite"),
         (&["optimizer.learning_rate=0"], "optimizer.learning_rate", "above 0"),
         (&["optimizer.beta1=1"], "optimizer.beta1", "below 1"),
         (&["optimizer.weight_decay=-1"], "optimizer.weight_decay", "at least 0"),

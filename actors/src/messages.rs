@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use actix::Message;
 use fellrec::cost::ClientCost;
 use fellrec::federation::collection::{CollectionError, SubmittedSlice};
-use fellrec::federation::member::MemberError;
+use fellrec::federation::member::{MemberError, Opening};
 use fellrec::federation::mixing::MixingWeights;
 use fellrec::federation::round::{Attempt, LocalRoundReport, Participant};
 use fellrec::history::TestResult;
@@ -86,8 +86,8 @@ pub struct TestModel {
 pub struct OpenSession {
     /// Whose slice.
     pub client: ClientId,
-    /// Round whose commit produced it.
-    pub base: Round,
+    /// Which state of it, and what for.
+    pub opening: Opening,
 }
 
 /// Run the server-held layers on one client batch. From: client. Answer: what its next stage starts from.

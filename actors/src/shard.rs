@@ -11,8 +11,8 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::CheckpointError;
 use fellrec::federation::collection::CollectionError;
-use fellrec::federation::member::{Member, MemberError};
-use fellrec::ids::{ClientId, Round, ShardId};
+use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
+use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::cut::Place;
 use fellrec::model::rope::RopeTable;
 use fellrec::model::slice::Digest;
@@ -78,7 +78,7 @@ pub struct ServerShard {
 /// One client's slice here: in a session, or at rest after a local round.
 struct Desk {
     member: Member,
-    session: Option<(Round, BodySession)>,
+    session: Option<(Opening, BodySession)>,
 }
 
 impl ServerShard {
@@ -96,18 +96,15 @@ impl ServerShard {
         self.desks.entry(client).or_insert_with(|| {
             let config = &seat.blueprint.config;
             let store = seat.folder.stage_store(seat.id.stage, client, config);
-            let (layout, seed) = (Arc::clone(&seat.blueprint.layout), config.run.seed);
-            Desk {
-                member: Member::new(store, layout, seed, config.optimizer.clone()),
-                session: None,
-            }
+            let layout = Arc::clone(&seat.blueprint.layout);
+            Desk { member: Member::new(store, layout, config), session: None }
         })
     }
 
-    fn open(&mut self, client: ClientId, base: Round) -> Result<(), ShardError> {
-        let place = self.place();
-        let part = self.desk(client).member.load(place, base)?;
-        let (seat, device) = (&self.seat, self.seat.blueprint.shard_device());
+    fn open(&mut self, client: ClientId, opening: Opening) -> Result<(), ShardError> {
+        let (place, device) = (self.place(), self.seat.blueprint.shard_device());
+        let part = self.desk(client).member.open(place, opening, device)?;
+        let seat = &self.seat;
         let config = &seat.blueprint.config;
         let session = BodySession::new(
             client,
@@ -117,9 +114,9 @@ impl ServerShard {
             &seat.base,
             seat.rope.share(),
             config.runtime.recompute,
-            part.into_trainable(device),
+            part,
         );
-        self.desk(client).session = Some((base, session));
+        self.desk(client).session = Some((opening, session));
         Ok(())
     }
 
@@ -148,7 +145,7 @@ impl Handler<OpenSession> for ServerShard {
     type Result = Result<(), ShardError>;
 
     fn handle(&mut self, message: OpenSession, _ctx: &mut Self::Context) -> Self::Result {
-        self.open(message.client, message.base)
+        self.open(message.client, message.opening)
     }
 }
 
@@ -215,8 +212,10 @@ impl Handler<CloseLocalRound> for ServerShard {
         let CloseLocalRound { client, attempt } = message;
         let (place, id) = (self.place(), self.seat.id);
         let desk = self.desk(client);
-        if let Some((base, session)) = desk.session.take() {
-            desk.member.finish(attempt, base, [(place, session.close())]);
+        if let Some((opening, session)) = desk.session.take()
+            && opening.purpose == Purpose::Training
+        {
+            desk.member.finish(attempt, opening.base, [(place, session.close())]);
         }
         let submission = desk.member.submission(attempt, place);
         let aggregator = self.seat.registry.aggregator();

@@ -15,6 +15,7 @@ pub struct TrainingConfig {
     pub max_steps: OrNone<NonZeroU64>,
     pub batch: NonZeroU32,
     pub loss_chunk: i64,
+    pub proximal_mu: f64,
 }
 
 /// Section `optimizer`.

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tch::Device;
 use thiserror::Error;
 
 use super::collection::SubmittedSlice;
 use super::round::Attempt;
 use crate::checkpoint::{CheckpointError, MemberStore, PartState};
-use crate::config::OptimizerConfig;
+use crate::config::{Config, OptimizerConfig};
 use crate::ids::Round;
 use crate::model::cut::Place;
 use crate::model::layout::Layout;
@@ -40,6 +41,24 @@ pub enum MemberError {
     Checkpoint(#[from] CheckpointError),
 }
 
+/// A state that a member is to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Round whose commit produced it.
+    pub base: Round,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// What a state is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A local round: the proximal term is in force.
+    Training,
+    /// An evaluation: nothing of it is kept.
+    Ranking,
+}
+
 /// One member's states over the rounds.
 #[derive(Debug)]
 pub struct Member {
@@ -47,6 +66,7 @@ pub struct Member {
     layout: Arc<Layout>,
     run_seed: u64,
     optimizer: OptimizerConfig,
+    proximal_mu: f64,
     trained: Option<Trained>,
 }
 
@@ -60,13 +80,15 @@ struct Trained {
 
 impl Member {
     /// A member whose states rest in `store`.
-    pub fn new(
-        store: MemberStore,
-        layout: Arc<Layout>,
-        run_seed: u64,
-        optimizer: OptimizerConfig,
-    ) -> Self {
-        Self { store, layout, run_seed, optimizer, trained: None }
+    pub fn new(store: MemberStore, layout: Arc<Layout>, config: &Config) -> Self {
+        Self {
+            store,
+            layout,
+            run_seed: config.run.seed,
+            optimizer: config.optimizer.clone(),
+            proximal_mu: config.training.proximal_mu,
+            trained: None,
+        }
     }
 
     /// The state of `round` at a place; round 0 is the start that all clients share.
@@ -76,6 +98,22 @@ impl Member {
             return Ok(PartState::fresh(initial, &self.optimizer));
         }
         self.store.load(round, &part_name(place), &self.layout.expected_slice(place))
+    }
+
+    /// The state at a place as leaves on a device; for training with the proximal term around it.
+    pub fn open(
+        &self,
+        place: Place,
+        opening: Opening,
+        device: Device,
+    ) -> Result<TrainablePart, CheckpointError> {
+        let state = self.load(place, opening.base)?;
+        let start = state.slice.share();
+        let part = state.into_trainable(device);
+        Ok(match opening.purpose {
+            Purpose::Training => part.anchored(&start, self.proximal_mu),
+            Purpose::Ranking => part,
+        })
     }
 
     /// Takes in what a local round from the state of `base` trained.

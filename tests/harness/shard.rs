@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use fellrec::federation::collection::SubmittedSlice;
-use fellrec::federation::member::{Member, MemberError};
+use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
 use fellrec::federation::round::Attempt;
 use fellrec::ids::{ClientId, Round, StepId};
 use fellrec::model::cut::Place;
@@ -61,7 +61,9 @@ impl Shard {
         }
         let world = &self.cluster.world;
         let place = Place::Stage(self.stage);
-        let part = self.members[&client].load(place, base).map_err(|error| text(&error))?;
+        let opening = Opening { base, purpose: Purpose::Training };
+        let part = self.members[&client].open(place, opening, Device::Cpu);
+        let part = part.map_err(|error| text(&error))?;
         let body = BodySession::new(
             client,
             world.config().run.seed,
@@ -70,7 +72,7 @@ impl Shard {
             &world.base,
             world.rope.share(),
             world.config().runtime.recompute,
-            part.into_trainable(Device::Cpu),
+            part,
         );
         self.sessions.insert(client, Session { number, base, body: Some(body) });
         Ok(())

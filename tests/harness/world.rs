@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::{CheckpointError, MemberStore, RoundManifest, RunStore, Skipped};
 use fellrec::config::{Config, Layers, Loaded};
-use fellrec::federation::member::Member;
+use fellrec::federation::member::{Member, Opening, Purpose};
 use fellrec::federation::round::FederationState;
 use fellrec::ids::{ClientId, Round};
 use fellrec::model::cut::Place;
@@ -121,9 +121,7 @@ impl World {
     }
 
     fn member(&self, name: &str) -> Member {
-        let config = self.config();
-        let layout = Arc::clone(&self.blueprint.layout);
-        Member::new(self.store(name), layout, config.run.seed, config.optimizer.clone())
+        Member::new(self.store(name), Arc::clone(&self.blueprint.layout), self.config())
     }
 
     fn store(&self, name: &str) -> MemberStore {
@@ -149,8 +147,9 @@ impl World {
         member: &Member,
         base: Round,
     ) -> Result<ClientModel, CheckpointError> {
-        let front = member.load(Place::Front, base)?.into_trainable(Device::Cpu);
-        let back = member.load(Place::Back, base)?.into_trainable(Device::Cpu);
+        let opening = Opening { base, purpose: Purpose::Training };
+        let front = member.open(Place::Front, opening, Device::Cpu)?;
+        let back = member.open(Place::Back, opening, Device::Cpu)?;
         Ok(ClientModel::new(
             self.blueprint.backbone(Device::Cpu),
             &self.blueprint.layout,

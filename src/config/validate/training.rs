@@ -8,6 +8,7 @@ impl Config {
         let optimizer = &self.optimizer;
         checks.batch("training.batch", self.training.batch.get());
         checks.at_least_one("training.loss_chunk", self.training.loss_chunk);
+        checks.at_least("training.proximal_mu", self.training.proximal_mu, 0.0);
         checks.positive("optimizer.learning_rate", optimizer.learning_rate);
         checks.probability("optimizer.beta1", optimizer.beta1);
         checks.probability("optimizer.beta2", optimizer.beta2);
