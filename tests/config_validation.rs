@@ -113,6 +113,7 @@ fn each_impossible_combination_is_refused_by_key_and_rule() {
         (&["federation.quorum=3", "federation.participation=0.4"], "federation.quorum", "2 of 5"),
         (&["mixing.similarity=product"], "mixing.similarity", "lora"),
         (&["mixing.sharpness=0.9"], "mixing.sharpness", "at least 1"),
+        (&["mixing.fine_tune_rounds=10"], "mixing.fine_tune_rounds", "federation.rounds (10)"),
         (&["mixing.temperature=0"], "mixing.temperature", "above 0"),
         (&["heating.alpha=0"], "heating.alpha", "above 0"),
         (&["heating.beta=inf"], "heating.beta", "finite"),
@@ -160,6 +161,8 @@ fn the_edges_of_the_legal_are_legal() {
         &["federation.participation=0.01", "federation.quorum=1"],
         &["model.trainable=lora", "runtime.dtype=bf16", "mixing.similarity=product"],
         &["mixing.similarity=product", "mixing.rule=fedavg"],
+        &["mixing.fine_tune_rounds=9"],
+        &["federation.rounds=0"],
         &["mixing.sharpness=1", "model.dropout=0", "evaluation.ks=[1]"],
         // Clients are counted when the data are cut: see `validate_clients`.
         &["clients.assignment=per-user", "federation.quorum=900"],

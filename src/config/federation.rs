@@ -95,6 +95,7 @@ pub struct MixingConfig {
     pub normalisation: Normalisation,
     pub temperature: f64,
     pub groups: MixingGroups,
+    pub fine_tune_rounds: u64,
 }
 
 /// Shape of the curve along which a client opens.

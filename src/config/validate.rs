@@ -168,6 +168,9 @@ impl Config {
         );
         checks.at_least("mixing.sharpness", mixing.sharpness, 1.0);
         checks.positive("mixing.temperature", mixing.temperature);
+        let (rounds, tuned) = (self.federation.rounds, mixing.fine_tune_rounds);
+        let rule = format!("must be below federation.rounds ({rounds}): they are the last of them");
+        checks.require(tuned == 0 || tuned < rounds, "mixing.fine_tune_rounds", tuned, rule);
 
         let heating = &self.heating;
         checks.positive("heating.alpha", heating.alpha);

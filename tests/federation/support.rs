@@ -74,6 +74,7 @@ pub fn published() -> MixingConfig {
         normalisation: Normalisation::Sum,
         temperature: 0.1,
         groups: MixingGroups::One,
+        fine_tune_rounds: 0,
     }
 }
 
