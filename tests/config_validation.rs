@@ -110,6 +110,7 @@ fn each_impossible_combination_is_refused_by_key_and_rule() {
         (&["federation.participation=1.1"], "federation.participation", "at most 1"),
         (&["federation.participation=nan"], "federation.participation", "above 0"),
         (&["federation.quorum=6"], "federation.quorum", "5 of 5 clients"),
+        (&["clients.pooled=true", "federation.quorum=2"], "federation.quorum", "1 of 1 clients"),
         (&["federation.quorum=3", "federation.participation=0.4"], "federation.quorum", "2 of 5"),
         (&["mixing.similarity=product"], "mixing.similarity", "lora"),
         (&["mixing.sharpness=0.9"], "mixing.sharpness", "at least 1"),
@@ -162,6 +163,7 @@ fn the_edges_of_the_legal_are_legal() {
         &["model.trainable=lora", "runtime.dtype=bf16", "mixing.similarity=product"],
         &["mixing.similarity=product", "mixing.rule=fedavg"],
         &["mixing.fine_tune_rounds=9"],
+        &["clients.pooled=true", "clients.assignment=per-user", "federation.quorum=1"],
         &["federation.rounds=0"],
         &["mixing.sharpness=1", "model.dropout=0", "evaluation.ks=[1]"],
         // Clients are counted when the data are cut: see `validate_clients`.

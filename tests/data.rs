@@ -148,6 +148,27 @@ fn every_assignment_partitions_the_users() -> Result<()> {
     Ok(())
 }
 
+/// Client after client, so that a pooled result can be read by the clients it would have had.
+#[test]
+fn pooled_users_stand_in_the_order_of_their_clients() -> Result<()> {
+    let loaded = synthetic()?;
+    let splits = split(&loaded.dataset, SplitKind::LeaveOneOut)?;
+    for (assignment, count) in [(AssignmentKind::KMeans, 5), (AssignmentKind::PerUser, 1)] {
+        let apart = clients_config(assignment, count);
+        let pooled = ClientsConfig { pooled: true, ..apart.clone() };
+        let apart = assign(&loaded.dataset, &splits.users, &apart, 42)?;
+        let pooled = assign(&loaded.dataset, &splits.users, &pooled, 42)?;
+        let [one] = &pooled[..] else { panic!("{} clients", pooled.len()) };
+        let expected: Vec<_> = apart.into_iter().flat_map(|client| client.users).collect();
+        assert_eq!((one.client.0, &one.users), (0, &expected));
+        let inspection = inspect(&loaded, &splits, &pooled);
+        assert_eq!((inspection.clients.len(), inspection.clients[0].users), (1, 600));
+        assert_eq!(inspection.clients[0].interactions, inspection.interactions);
+        assert_eq!(inspection.clients[0].item_divergence, 0.0, "nothing differs from the whole");
+    }
+    Ok(())
+}
+
 #[test]
 fn an_assignment_file_orders_clients_as_numbers() -> Result<()> {
     let folder = folder(&[

@@ -28,7 +28,11 @@ impl Config {
         self.check_federation(&mut checks);
         self.check_evaluation(&mut checks);
         // With the other assignments only the data tell the number: see `validate_clients`.
-        if matches!(self.clients.assignment, AssignmentKind::KMeans | AssignmentKind::Uniform) {
+        let known =
+            matches!(self.clients.assignment, AssignmentKind::KMeans | AssignmentKind::Uniform);
+        if self.clients.pooled {
+            self.check_membership(1, &mut checks);
+        } else if known {
             self.check_membership(self.clients.count.get(), &mut checks);
         }
         checks.finish()

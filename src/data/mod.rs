@@ -98,7 +98,7 @@ pub struct UserSplit {
 pub struct ClientData {
     /// Who holds it.
     pub client: ClientId,
-    /// In user-id order.
+    /// In user-id order; on a pooled client client by client, each in user-id order.
     pub users: Vec<UserSplit>,
 }
 
