@@ -16,6 +16,7 @@ pub struct TrainingConfig {
     pub batch: NonZeroU32,
     pub loss_chunk: i64,
     pub proximal_mu: f64,
+    pub rows: OrNone<NonZeroU64>,
 }
 
 /// Section `optimizer`.

@@ -52,9 +52,6 @@ pub enum MixingError {
         /// Which.
         client: ClientId,
     },
-    /// Nobody holds any data to weigh by.
-    #[error("the data sizes of all participants sum to 0")]
-    NoData,
     /// A rule made weights that are no weights.
     #[error("mixing row of {client} ({part}) is no distribution: {problem}")]
     Row {

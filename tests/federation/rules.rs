@@ -152,7 +152,13 @@ fn what_is_missing_is_named() {
         MixingInput { round: Round(0), cohort: &cohort, openness: &openness, data_sizes: &sizes };
     let fedavg =
         rule_from(&fellrec::config::MixingConfig { rule: MixingRuleKind::Fedavg, ..published() });
-    assert_eq!(fedavg.weights(&input).unwrap_err(), MixingError::NoData);
+    let none = BTreeMap::new();
+    let missing = MixingInput { data_sizes: &none, ..input };
+    let error = fedavg.weights(&missing).unwrap_err();
+    assert_eq!(error, MixingError::NoDataSize { client: ClientId(0) });
+    // Nobody trained: everybody keeps what it has.
+    let kept = fedavg.weights(&input).unwrap();
+    assert_eq!(front(&kept), &matrix(&[&[1.0, 0.0], &[0.0, 1.0]]));
 }
 
 #[test]

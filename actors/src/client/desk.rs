@@ -171,7 +171,8 @@ impl Desk {
         let after = self.rank(&queries, best).await?;
         let items = self.seat.blueprint.candidates() as usize;
         let ks = cut_offs(&self.seat.blueprint.config.evaluation.ks);
-        let popularity = Popularity::fit(items, &data.users).evaluate(&data.users, Part::Test, &ks);
+        let trained = data.users.iter().filter(|user| self.seat.blueprint.trains_on(user));
+        let popularity = Popularity::fit(items, trained).evaluate(&data.users, Part::Test, &ks);
         let (Some(popularity), Some(before), Some(after_metrics)) =
             (popularity.means(), before.full.means(), after.full.means())
         else {

@@ -331,9 +331,16 @@ impl RoundMachine {
         vec![command]
     }
 
+    /// Heating over the clients that trained. One without rows is fully open: it has learnt nothing
+    /// of its own, and its loss of 0 would move the others' shares and median.
     fn openness(&self, reports: &Reports) -> Result<BTreeMap<ClientId, f64>, HeatingError> {
-        let losses = reports.iter().map(|(client, report)| (*client, report.loss)).collect();
-        Heating::new(&self.state.heating)?.openness(&losses, self.state.committed)
+        let measured = |(client, report): (&ClientId, &LocalRoundReport)| {
+            Some((*client, report.measured_loss()?))
+        };
+        let losses = reports.iter().filter_map(measured).collect();
+        let heated = Heating::new(&self.state.heating)?.openness(&losses, self.state.committed)?;
+        let of = |client: &ClientId| (*client, heated.get(client).copied().unwrap_or(1.0));
+        Ok(reports.keys().map(of).collect())
     }
 
     fn on_staged(&mut self, attempt: Attempt) -> Vec<Command> {
