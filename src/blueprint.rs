@@ -192,7 +192,7 @@ impl Blueprint {
     /// What a client needs under the split and alone.
     pub fn cost_plan(&self) -> CostPlan {
         let element = self.kind().elt_size_in_bytes() as u64;
-        CostPlan::new(&self.layout, self.candidates() as i64, element)
+        CostPlan::new(&self.layout, self.candidates() as i64, element, &self.config.training)
     }
 
     /// What the bits of the run depend on.

@@ -144,6 +144,17 @@ pub struct CloseSession {
     pub client: ClientId,
 }
 
+/// End the pass of the personal model and keep what it trained until the commit; it goes to nobody
+/// (method.md 9, Ditto). From: client, before the pass of the global model. Answer: it is kept.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), ShardError>")]
+pub struct KeepPersonal {
+    /// Whose.
+    pub client: ClientId,
+    /// Attempt that was trained.
+    pub attempt: Attempt,
+}
+
 /// End the local round and submit the body slice to the aggregator. From: client. Answer: its receipt.
 /// Repeated, the slice is submitted again.
 #[derive(Clone, Debug, Message)]

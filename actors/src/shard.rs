@@ -12,6 +12,8 @@ use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::CheckpointError;
 use fellrec::federation::collection::CollectionError;
 use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
+use fellrec::federation::round::Attempt;
+use fellrec::federation::track::Track;
 use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::cut::Place;
 use fellrec::model::rope::RopeTable;
@@ -25,7 +27,7 @@ use tracing::{debug, debug_span};
 use crate::folder::RunFolder;
 use crate::messages::{
     BackwardBody, CloseLocalRound, CloseSession, CommitBodies, Crash, EvaluateBody, ForwardBody,
-    OpenSession, StageBody, StepBody, SubmitSlice,
+    KeepPersonal, OpenSession, StageBody, StepBody, SubmitSlice,
 };
 use crate::peer::AskError;
 use crate::recovery::Obituary;
@@ -79,6 +81,18 @@ pub struct ServerShard {
 struct Desk {
     member: Member,
     session: Option<(Opening, BodySession)>,
+}
+
+impl Desk {
+    /// Ends an open local round: what it trained stays here until the commit.
+    fn rest(&mut self, attempt: Attempt, place: Place) {
+        if let Some((opening, session)) = self.session.take()
+            && opening.purpose == Purpose::Training
+        {
+            let Opening { track, base, .. } = opening;
+            self.member.finish(track, attempt, base, [(place, session.close())]);
+        }
+    }
 }
 
 impl ServerShard {
@@ -205,6 +219,18 @@ impl Handler<CloseSession> for ServerShard {
     }
 }
 
+impl Handler<KeepPersonal> for ServerShard {
+    type Result = Result<(), ShardError>;
+
+    fn handle(&mut self, message: KeepPersonal, _ctx: &mut Self::Context) -> Self::Result {
+        let KeepPersonal { client, attempt } = message;
+        let place = self.place();
+        let desk = self.desk(client);
+        desk.rest(attempt, place);
+        Ok(desk.member.holds(Track::Personal, attempt, place)?)
+    }
+}
+
 impl Handler<CloseLocalRound> for ServerShard {
     type Result = ResponseFuture<Result<Digest, ShardError>>;
 
@@ -212,11 +238,7 @@ impl Handler<CloseLocalRound> for ServerShard {
         let CloseLocalRound { client, attempt } = message;
         let (place, id) = (self.place(), self.seat.id);
         let desk = self.desk(client);
-        if let Some((opening, session)) = desk.session.take()
-            && opening.purpose == Purpose::Training
-        {
-            desk.member.finish(attempt, opening.base, [(place, session.close())]);
-        }
+        desk.rest(attempt, place);
         let submission = desk.member.submission(attempt, place);
         let aggregator = self.seat.registry.aggregator();
         Box::pin(async move {

@@ -17,6 +17,7 @@ pub struct TrainingConfig {
     pub loss_chunk: i64,
     pub proximal_mu: f64,
     pub rows: OrNone<NonZeroU64>,
+    pub ditto_lambda: OrNone<f64>,
 }
 
 /// Section `optimizer`.

@@ -12,3 +12,4 @@ pub mod mixing;
 pub mod round;
 pub mod screening;
 pub mod similarity;
+pub mod track;

@@ -10,6 +10,7 @@ use fellrec::checkpoint::{CheckpointError, MemberStore, RoundManifest, RunStore,
 use fellrec::config::{Config, Layers, Loaded};
 use fellrec::federation::member::{Member, Opening, Purpose};
 use fellrec::federation::round::FederationState;
+use fellrec::federation::track::Track;
 use fellrec::ids::{ClientId, Round};
 use fellrec::model::cut::Place;
 use fellrec::model::rope::RopeTable;
@@ -147,7 +148,7 @@ impl World {
         member: &Member,
         base: Round,
     ) -> Result<ClientModel, CheckpointError> {
-        let opening = Opening { base, purpose: Purpose::Training };
+        let opening = Opening { track: Track::Global, base, purpose: Purpose::Training };
         let front = member.open(Place::Front, opening, Device::Cpu)?;
         let back = member.open(Place::Back, opening, Device::Cpu)?;
         Ok(ClientModel::new(
@@ -170,7 +171,8 @@ impl World {
                 Place::Stage(stage) => self.stage_member(stage, client),
                 Place::Front | Place::Back => self.client_member(client),
             };
-            let part = member.load(place, round).expect("a committed state can be loaded");
+            let part =
+                member.load(Track::Global, place, round).expect("a committed state can be loaded");
             let moments: Vec<String> = part
                 .optimizer
                 .moments()

@@ -10,6 +10,7 @@ use fellrec::data::{ClientData, Part, Query};
 use fellrec::federation::collection::CollectionError;
 use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
 use fellrec::federation::round::Attempt;
+use fellrec::federation::track::Track;
 use fellrec::history::{SampledResult, TestResult};
 use fellrec::ids::{ClientId, Round, ShardId};
 use fellrec::model::backbone::Backbone;
@@ -27,7 +28,7 @@ use rand::seq::index;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::link::{LinkError, ShardLink, lost};
+use super::link::{Heartbeat, LinkError, ShardLink, lost};
 use crate::folder::RunFolder;
 use crate::messages::{CloseSession, LocalRoundEnded, OpenSession, ReportLost, StepDone};
 use crate::peer::{AskError, Peer};
@@ -203,10 +204,11 @@ impl Desk {
         queries: &[Query<'_>],
         state: Round,
     ) -> Result<RankingSums, ClientError> {
-        let opening = Opening { base: state, purpose: Purpose::Ranking };
-        let mut link = self.open_link(opening, Arc::default(), None).await?;
-        let model = self.model(opening)?;
         let config = &self.seat.blueprint.config;
+        let track = Track::ranked(&config.training);
+        let opening = Opening { track, base: state, purpose: Purpose::Ranking };
+        let mut link = self.open_link(self.shards()?, opening, Arc::default(), None).await?;
+        let model = self.model(opening)?;
         let plan = RankingPlan {
             ks: cut_offs(&config.evaluation.ks),
             batch: config.evaluation.batch.get() as usize,
@@ -279,11 +281,12 @@ impl Desk {
 
     pub(super) async fn open_link(
         &self,
+        stages: Vec<Arc<Entry<ShardPeers>>>,
         opening: Opening,
         cancel: Arc<AtomicBool>,
-        heartbeat: Option<(Attempt, Peer<StepDone>)>,
+        heartbeat: Option<Heartbeat>,
     ) -> Result<ShardLink, ClientError> {
-        let (client, stages) = (self.seat.id, self.shards()?);
+        let client = self.seat.id;
         for entry in &stages {
             let answer = entry.peers.open.ask(OpenSession { client, opening }).await;
             answer.map_err(|error| lost(&error, entry.generation))??;

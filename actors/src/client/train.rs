@@ -4,17 +4,28 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use fellrec::cost::ClientCost;
 use fellrec::federation::member::{Opening, Purpose};
-use fellrec::federation::round::Attempt;
+use fellrec::federation::round::{Attempt, LocalRoundReport};
+use fellrec::federation::track::Track;
 use fellrec::ids::Round;
 use fellrec::model::cut::Place;
 use fellrec::training::{LocalWork, local_round};
 
 use super::desk::{ClientError, Desk};
-use super::link::lost;
-use crate::messages::{CloseLocalRound, FinishedRound, SubmitSlice};
+use super::link::{Heartbeat, lost};
+use crate::messages::{CloseLocalRound, FinishedRound, KeepPersonal, SubmitSlice};
 use crate::registry::{Entry, MemberName, ShardPeers};
 use crate::shard::ShardError;
+
+/// One try at a local round.
+struct LocalAttempt {
+    attempt: Attempt,
+    base: Round,
+    /// The shards that serve all of it.
+    stages: Vec<Arc<Entry<ShardPeers>>>,
+    cancel: Arc<AtomicBool>,
+}
 
 impl Desk {
     /// Trains a local round and submits it. When a shard is lost the round starts again from the
@@ -39,11 +50,43 @@ impl Desk {
         base: Round,
         cancel: &Arc<AtomicBool>,
     ) -> Result<FinishedRound, ClientError> {
-        let heartbeat = Some((attempt, self.seat.supervisor.step_done.clone()));
-        let opening = Opening { base, purpose: Purpose::Training };
-        let mut link = self.open_link(opening, Arc::clone(cancel), heartbeat).await?;
-        let mut model = self.model(opening)?;
+        // The same life of every shard in both passes: a successor would hold only the second one's.
+        let stages = self.shards()?;
+        let local = LocalAttempt { attempt, base, stages, cancel: Arc::clone(cancel) };
+        let mut cost = ClientCost::default();
+        if Track::all(&self.seat.blueprint.config.training).contains(&Track::Personal) {
+            let (_, spent) = self.pass(Track::Personal, &local).await?;
+            self.keep_personal(&local).await?;
+            cost += spent;
+        }
+        let (report, spent) = self.pass(Track::Global, &local).await?;
+        cost += spent;
+        let slice_bytes = self.submit_through(attempt, &local.stages).await?;
+        cost.bytes_up += slice_bytes;
+        cost.bytes_down += slice_bytes;
+        Ok(FinishedRound { report, cost })
+    }
+
+    /// Trains one of the client's models over its rows. The passes of a round have the same seeds:
+    /// the same batches and masks.
+    async fn pass(
+        &mut self,
+        track: Track,
+        local: &LocalAttempt,
+    ) -> Result<(LocalRoundReport, ClientCost), ClientError> {
+        let LocalAttempt { attempt, base, stages, cancel } = local;
         let config = &self.seat.blueprint.config;
+        let tracks = Track::all(&config.training);
+        let heartbeat = Heartbeat {
+            attempt: *attempt,
+            supervisor: self.seat.supervisor.step_done.clone(),
+            passes_done: tracks.iter().take_while(|earlier| **earlier != track).count() as u64,
+            passes: tracks.len() as u64,
+        };
+        let opening = Opening { track, base: *base, purpose: Purpose::Training };
+        let (stages, cancel) = (stages.clone(), Arc::clone(cancel));
+        let mut link = self.open_link(stages, opening, cancel, Some(heartbeat)).await?;
+        let mut model = self.model(opening)?;
         let work = LocalWork {
             run_seed: config.run.seed,
             client: self.seat.id,
@@ -53,14 +96,21 @@ impl Desk {
             stages: link.stages.len(),
             device: self.seat.blueprint.client_device(),
         };
-        let (report, mut cost) =
-            local_round(&mut model, self.examples.as_ref(), &mut link, &work).await?;
+        let trained = local_round(&mut model, self.examples.as_ref(), &mut link, &work).await?;
         let (front, back) = model.close();
-        self.member.finish(attempt, base, [(Place::Front, front), (Place::Back, back)]);
-        let slice_bytes = self.submit_through(attempt, &link.stages).await?;
-        cost.bytes_up += slice_bytes;
-        cost.bytes_down += slice_bytes;
-        Ok(FinishedRound { report, cost })
+        let parts = [(Place::Front, front), (Place::Back, back)];
+        self.member.finish(track, *attempt, *base, parts);
+        Ok(trained)
+    }
+
+    /// Has every shard keep the body of the personal model.
+    async fn keep_personal(&self, local: &LocalAttempt) -> Result<(), ClientError> {
+        for entry in &local.stages {
+            let message = KeepPersonal { client: self.seat.id, attempt: local.attempt };
+            let answer = entry.peers.keep_personal.ask(message).await;
+            answer.map_err(|error| lost(&error, entry.generation))??;
+        }
+        Ok(())
     }
 
     /// Submits front, back and, through the shards, the body once more.
