@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use fellrec::config::{Layers, Loaded, MixingConfig};
 use fellrec::federation::cohort::{Cohort, ParticipantTheta};
 use fellrec::federation::mixing::{MixingInput, mix, rule_from};
-use fellrec::ids::ClientId;
+use fellrec::ids::{ClientId, Round};
 use fellrec::model::slice::{NamedTensor, Slice, Theta};
 use tch::{Device, Kind, Tensor};
 
@@ -42,7 +42,12 @@ fn round(criterion: &mut Criterion) {
         let cohort = Cohort::new(participants).expect("equal layouts");
         let openness: BTreeMap<_, _> = (0..clients).map(|c| (ClientId(c), 0.5)).collect();
         let data_sizes: BTreeMap<_, _> = (0..clients).map(|c| (ClientId(c), 100)).collect();
-        let input = MixingInput { cohort: &cohort, openness: &openness, data_sizes: &data_sizes };
+        let input = MixingInput {
+            round: Round(0),
+            cohort: &cohort,
+            openness: &openness,
+            data_sizes: &data_sizes,
+        };
         group.bench_with_input(BenchmarkId::from_parameter(clients), &input, |bencher, input| {
             bencher.iter(|| {
                 let weights = rule.weights(input).expect("a legal round");

@@ -15,7 +15,7 @@ use fellrec::federation::cohort::{Cohort, ParticipantTheta};
 use fellrec::federation::matrix::Matrix;
 use fellrec::federation::mixing::{MixingError, MixingInput, MixingRule, MixingWeights, mix};
 use fellrec::federation::similarity::similarity;
-use fellrec::ids::ClientId;
+use fellrec::ids::{ClientId, Round};
 use fellrec::model::slice::{NamedTensor, Slice, Theta};
 use tch::{Kind, Tensor};
 
@@ -88,7 +88,12 @@ fn main() -> Result<()> {
     }))?;
     let openness: BTreeMap<_, _> = cohort.clients().into_iter().map(|c| (c, 0.8)).collect();
     let data_sizes = BTreeMap::new();
-    let input = MixingInput { cohort: &cohort, openness: &openness, data_sizes: &data_sizes };
+    let input = MixingInput {
+        round: Round(0),
+        cohort: &cohort,
+        openness: &openness,
+        data_sizes: &data_sizes,
+    };
 
     let rule = NearestK { k: 1 };
     let weights = rule.weights(&input)?;

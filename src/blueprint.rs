@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::checkpoint::Fingerprint;
 use crate::config::{BackboneKind, Config, ConfigError, DeviceName, DtypeName};
 use crate::cost::CostPlan;
-use crate::data::{self, ClientData, DataError, TitleTokens, TokenError};
+use crate::data::{self, ClientData, DataError, TitleTokens, TokenError, TrainingRows, UserSplit};
 use crate::ids::ClientId;
 use crate::model::backbone::Backbone;
 use crate::model::causal_lm::CausalLm;
@@ -46,7 +46,7 @@ pub enum BlueprintError {
 /// What clients train on.
 #[derive(Debug)]
 enum Workload {
-    Histories { clients: Vec<Arc<ClientData>>, tokens: TitleTokens },
+    Histories { clients: Vec<Arc<ClientData>>, rows: TrainingRows, tokens: TitleTokens },
     RandomTokens { clients: u32, tokens: RandomTokens },
 }
 
@@ -70,11 +70,13 @@ impl Blueprint {
         let clients =
             data::assign(&loaded.dataset, &splits.users, &config.clients, config.run.seed)?;
         config.validate_clients(clients.len() as u32)?;
+        let count = config.training.rows.get().map(|rows| rows.get());
+        let rows = TrainingRows::draw(&splits.users, count, config.run.seed)?;
         let tokens = match config.model.backbone {
             BackboneKind::ItemTokens => TitleTokens::new(&loaded.dataset.catalogue, &config.model)?,
         };
         let clients = clients.into_iter().map(Arc::new).collect();
-        let workload = Workload::Histories { clients, tokens };
+        let workload = Workload::Histories { clients, rows, tokens };
         Self::finish(config, loaded.dataset.name, workload)
     }
 
@@ -114,13 +116,22 @@ impl Blueprint {
         }
     }
 
+    /// Whether a user's training items are trained on, as far as there are enough of them.
+    pub fn trains_on(&self, user: &UserSplit) -> bool {
+        match &self.workload {
+            Workload::Histories { rows, .. } => rows.admit(user),
+            Workload::RandomTokens { .. } => false,
+        }
+    }
+
     /// Positions of one epoch: how long a client computes, in relation to the others.
     pub fn training_load(&self, client: ClientId) -> usize {
         match &self.workload {
             Workload::Histories { clients, .. } => {
                 let longest = self.config.model.max_history as usize;
-                let users = &clients[client.0 as usize].users;
-                users.iter().map(|user| user.train.len().min(longest)).sum()
+                let users = clients[client.0 as usize].users.iter();
+                let trained = users.filter(|user| self.trains_on(user));
+                trained.map(|user| user.train.len().min(longest)).sum()
             }
             Workload::RandomTokens { tokens, .. } => tokens.sequences,
         }
@@ -137,8 +148,9 @@ impl Blueprint {
     /// A client's training rows.
     pub fn examples(&self, client: ClientId) -> Box<dyn Examples> {
         match &self.workload {
-            Workload::Histories { clients, .. } => Box::new(HistoryExamples::new(
+            Workload::Histories { clients, rows, .. } => Box::new(HistoryExamples::among(
                 &clients[client.0 as usize],
+                rows,
                 self.config.model.max_history as usize,
             )),
             Workload::RandomTokens { tokens, .. } => {
@@ -180,7 +192,7 @@ impl Blueprint {
     /// What a client needs under the split and alone.
     pub fn cost_plan(&self) -> CostPlan {
         let element = self.kind().elt_size_in_bytes() as u64;
-        CostPlan::new(&self.layout, self.candidates() as i64, element)
+        CostPlan::new(&self.layout, self.candidates() as i64, element, &self.config.training)
     }
 
     /// What the bits of the run depend on.

@@ -1,7 +1,10 @@
 //! What a client pays: bytes, operations and seconds, measured and planned.
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 
+use crate::config::TrainingConfig;
 use crate::model::cut::Place;
 use crate::model::layout::Layout;
 use crate::model::spec::TensorSpec;
@@ -23,6 +26,17 @@ pub struct ClientCost {
     pub bytes_down: u64,
 }
 
+impl AddAssign for ClientCost {
+    fn add_assign(&mut self, other: Self) {
+        self.front_secs += other.front_secs;
+        self.body_secs += other.body_secs;
+        self.back_secs += other.back_secs;
+        self.wait_secs += other.wait_secs;
+        self.bytes_up += other.bytes_up;
+        self.bytes_down += other.bytes_down;
+    }
+}
+
 /// What a client holds and computes, planned from the layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientNeed {
@@ -30,7 +44,8 @@ pub struct ClientNeed {
     pub parameters: u64,
     /// Parameters it trains.
     pub trainable: u64,
-    /// Bytes of parameters, gradients and moments.
+    /// Bytes of parameters, gradients and moments in a local round, with what a baseline of
+    /// method.md 9 holds besides.
     pub bytes: u64,
     /// Multiply-adds of the blocks' and head's matrix products for one position, forward, times two.
     pub flops_per_position: u64,
@@ -49,12 +64,18 @@ pub struct CostPlan {
 
 impl CostPlan {
     /// The plan of a layout whose head scores `candidates`; base tensors take `base_bytes` each element.
-    pub fn new(layout: &Layout, candidates: i64, base_bytes: u64) -> Self {
+    pub fn new(
+        layout: &Layout,
+        candidates: i64,
+        base_bytes: u64,
+        training: &TrainingConfig,
+    ) -> Self {
         let head = (2 * layout.model.hidden * candidates) as u64;
+        let element = Element { base_bytes, trained_bytes: trained_bytes(training) };
         let need = |places: &[Place]| {
             let mut need = ClientNeed { flops_per_position: head, ..ClientNeed::default() };
             for place in places {
-                need.add(layout, *place, base_bytes);
+                need.add(layout, *place, &element);
             }
             need
         };
@@ -68,8 +89,22 @@ impl CostPlan {
     }
 }
 
+/// Bytes of one number that is frozen, and of one that is trained.
+struct Element {
+    base_bytes: u64,
+    trained_bytes: u64,
+}
+
+/// A trained f32 parameter has a gradient and two moments. FedProx holds the start beside it; while
+/// Ditto trains the global model, the personal one waits with its moments.
+fn trained_bytes(training: &TrainingConfig) -> u64 {
+    let start = if training.proximal_mu > 0.0 { 4 } else { 0 };
+    let personal = if training.ditto_lambda.get().is_some() { 12 } else { 0 };
+    16 + start + personal
+}
+
 impl ClientNeed {
-    fn add(&mut self, layout: &Layout, place: Place, base_bytes: u64) {
+    fn add(&mut self, layout: &Layout, place: Place, element: &Element) {
         let numel = |specs: &[TensorSpec]| specs.iter().map(TensorSpec::numel).sum::<i64>() as u64;
         let (base, trained) = (layout.base(place), layout.trainable(place));
         let frozen: Vec<TensorSpec> =
@@ -77,8 +112,7 @@ impl ClientNeed {
         let (frozen, trained_numel) = (numel(&frozen), numel(&trained));
         self.parameters += frozen + trained_numel;
         self.trainable += trained_numel;
-        // A trained f32 parameter has a gradient and two moments.
-        self.bytes += frozen * base_bytes + trained_numel * 16;
+        self.bytes += frozen * element.base_bytes + trained_numel * element.trained_bytes;
         let in_blocks =
             |spec: &&TensorSpec| spec.name.contains(".layers.") && spec.shape.len() == 2;
         let products: i64 = base.iter().filter(in_blocks).map(TensorSpec::numel).sum();

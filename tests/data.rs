@@ -10,8 +10,11 @@ use data_support::{clients_config, config, folder, number, read};
 use fellrec::config::{
     AssignmentKind, ClientsConfig, DataFormat, OrNone, SplitKind, SyntheticConfig,
 };
-use fellrec::data::{ClientData, DataError, Loaded, Part, assign, inspect, load, split};
+use fellrec::data::{
+    ClientData, DataError, Loaded, Part, TrainingRows, UserSplit, assign, inspect, load, split,
+};
 use fellrec::ranking::{MetricSums, Popularity, ranks};
+use fellrec::training::{Examples, HistoryExamples};
 
 fn synthetic() -> Result<Loaded> {
     Ok(load(&config(DataFormat::Synthetic, None), 42)?)
@@ -144,6 +147,58 @@ fn every_assignment_partitions_the_users() -> Result<()> {
     assert_eq!(
         error.to_string(),
         "clients.count: got 601, expected at most 600, the number of users"
+    );
+    Ok(())
+}
+
+/// Client after client, so that a pooled result can be read by the clients it would have had.
+#[test]
+fn pooled_users_stand_in_the_order_of_their_clients() -> Result<()> {
+    let loaded = synthetic()?;
+    let splits = split(&loaded.dataset, SplitKind::LeaveOneOut)?;
+    for (assignment, count) in [(AssignmentKind::KMeans, 5), (AssignmentKind::PerUser, 1)] {
+        let apart = clients_config(assignment, count);
+        let pooled = ClientsConfig { pooled: true, ..apart.clone() };
+        let apart = assign(&loaded.dataset, &splits.users, &apart, 42)?;
+        let pooled = assign(&loaded.dataset, &splits.users, &pooled, 42)?;
+        let [one] = &pooled[..] else { panic!("{} clients", pooled.len()) };
+        let expected: Vec<_> = apart.into_iter().flat_map(|client| client.users).collect();
+        assert_eq!((one.client.0, &one.users), (0, &expected));
+        let inspection = inspect(&loaded, &splits, &pooled);
+        assert_eq!((inspection.clients.len(), inspection.clients[0].users), (1, 600));
+        assert_eq!(inspection.clients[0].interactions, inspection.interactions);
+        assert_eq!(inspection.clients[0].item_divergence, 0.0, "nothing differs from the whole");
+    }
+    Ok(())
+}
+
+#[test]
+fn training_rows_are_drawn_by_the_seed_and_not_by_the_clients() -> Result<()> {
+    let loaded = synthetic()?;
+    let mut users = split(&loaded.dataset, SplitKind::LeaveOneOut)?.users;
+    users[0].train.truncate(1);
+    let draw = |users: &[UserSplit], count, seed| TrainingRows::draw(users, count, seed);
+    let few = draw(&users, Some(40), 42)?;
+    let TrainingRows::Drawn(drawn) = &few else { panic!("{few:?}") };
+    assert_eq!(drawn.len(), 40);
+    assert_ne!(few, draw(&users, Some(40), 43)?);
+    let backwards: Vec<_> = users.iter().rev().cloned().collect();
+    assert_eq!(few, draw(&backwards, Some(40), 42)?, "who stands where does not matter");
+
+    let rows = |clients: &[ClientData]| -> usize {
+        clients.iter().map(|client| HistoryExamples::among(client, &few, 20).rows()).sum()
+    };
+    let apart = assign(&loaded.dataset, &users, &clients_config(AssignmentKind::Uniform, 7), 42)?;
+    assert_eq!(rows(&apart), 40);
+
+    let all = draw(&users, Some(599), 42)?;
+    assert!(!all.admit(&users[0]), "one item is no row");
+    assert!(users[1..].iter().all(|user| all.admit(user)));
+    assert_eq!(draw(&users, None, 42)?, TrainingRows::All);
+    let error = draw(&users, Some(600), 42).expect_err("more than there are");
+    assert_eq!(
+        error.to_string(),
+        "training.rows: got 600, expected at most 599, the users with two training items"
     );
     Ok(())
 }

@@ -10,6 +10,7 @@ use fellrec::checkpoint::CheckpointError;
 use fellrec::federation::collection::{Collection, CollectionError, SubmittedSlice};
 use fellrec::federation::member::{Member, MemberError};
 use fellrec::federation::round::Attempt;
+use fellrec::federation::track::Track;
 use fellrec::ids::{ClientId, Round};
 use fellrec::model::cut::Place;
 use fellrec::model::slice::{NamedTensor, Slice};
@@ -28,12 +29,16 @@ fn world() -> Rc<World> {
 
 /// Pretends that a local round added `change` to every number.
 fn train(member: &mut Member, now: Attempt, base: Round, change: f64) {
+    train_track(member, Track::Global, now, base, change);
+}
+
+fn train_track(member: &mut Member, track: Track, now: Attempt, base: Round, change: f64) {
     let parts = [Place::Front, Place::Back].map(|place| {
-        let mut state = member.load(place, base).expect("the base is there");
+        let mut state = member.load(track, place, base).expect("the base is there");
         state.slice = moved(&state.slice, change);
         (place, state.into_trainable(Device::Cpu))
     });
-    member.finish(now, base, parts);
+    member.finish(track, now, base, parts);
 }
 
 fn moved(slice: &Slice, change: f64) -> Slice {
@@ -51,7 +56,11 @@ fn rounds(numbers: &[u64]) -> BTreeSet<Round> {
 }
 
 fn digest(member: &Member, round: u64) -> String {
-    let front = member.load(Place::Front, Round(round)).expect("the state is there");
+    digest_of(member, Track::Global, round)
+}
+
+fn digest_of(member: &Member, track: Track, round: u64) -> String {
+    let front = member.load(track, Place::Front, Round(round)).expect("the state is there");
     front.slice.digest().to_string()
 }
 
@@ -121,9 +130,37 @@ fn what_was_not_trained_here_is_refused_by_attempt() {
     let wrong = BTreeMap::from([(Place::Front, Slice::default())]);
     let error = member.stage(trained, wrong).expect_err("no tensors");
     assert!(matches!(error, MemberError::Layout { place: Place::Front, .. }), "{error}");
-    let missing = member.load(Place::Front, Round(7)).expect_err("never staged");
+    let missing = member.load(Track::Global, Place::Front, Round(7)).expect_err("never staged");
     assert!(matches!(missing, CheckpointError::Missing { round: Round(7), .. }), "{missing}");
     assert_eq!(world.rounds_on_disk("clients/0"), [0u64; 0], "nothing was written");
+}
+
+/// method.md 9, Ditto: both models are staged in one folder under one receipt; the personal one is
+/// what was trained, whatever the mix, and nothing is handed on without it.
+#[test]
+fn the_personal_track_is_staged_beside_the_global_one() {
+    let world = full(&["mixing.rule=fedavg", "training.ditto_lambda=0.5"]);
+    let mut member = world.client_member(CLIENT);
+    let now = attempt(0, 0);
+    assert_eq!(digest_of(&member, Track::Personal, 0), digest(&member, 0), "one start");
+    train(&mut member, now, Round(0), 0.25);
+    let error = member.submission(now, Place::Front).expect_err("half a local round");
+    assert!(matches!(error, MemberError::NotTrained { .. }), "{error}");
+    train_track(&mut member, Track::Personal, now, Round(0), 2.0);
+    let receipt = member.stage(now, mixed(&member, now, 0.5)).expect("staged");
+    member.commit(&rounds(&[1])).expect("committed");
+    let front = |track, round| {
+        member.load(track, Place::Front, Round(round)).expect("the state is there").slice
+    };
+    let start = front(Track::Global, 0);
+    assert_eq!(front(Track::Personal, 1).digest(), moved(&start, 2.0).digest());
+    assert_eq!(front(Track::Global, 1).digest(), moved(&moved(&start, 0.25), 0.5).digest());
+
+    let mut other = world.fork().client_member(CLIENT);
+    train(&mut other, now, Round(0), 0.25);
+    train_track(&mut other, Track::Personal, now, Round(0), 3.0);
+    let differs = other.stage(now, mixed(&other, now, 0.5)).expect("staged");
+    assert_ne!(differs, receipt, "the receipt covers the personal model");
 }
 
 fn submitted(value: f64) -> SubmittedSlice {

@@ -10,7 +10,7 @@ mod nonsense;
 use driver::*;
 use fellrec::config::HeatingForm;
 use fellrec::federation::round::{
-    Absence, Attempt, Command, Event, FederationState, Outcome, RoundMachine,
+    Absence, Attempt, Command, Event, FederationState, LocalRoundReport, Outcome, RoundMachine,
 };
 use fellrec::ids::{ClientId, Round};
 
@@ -301,6 +301,34 @@ fn a_stop_gives_up_training_and_finishes_a_mix() {
     failing.handle(0, Event::StopRequested);
     let failed = Event::MixFailed { attempt: now, reason: "a member died".to_owned() };
     assert_eq!(failing.handle(0, failed), [Command::Finish(Outcome::Stopped)], "no further try");
+}
+
+/// A loss of 0 over no label is no loss: it moves neither the others' median nor their shares.
+#[test]
+fn a_client_without_rows_is_open_and_leaves_the_others_openness_alone() {
+    for form in ["intended", "reference", "scaled"] {
+        let form = format!("heating.form={form}");
+        let openness = |without_rows: &[u32]| {
+            let clients = 3 + without_rows.len() as u32;
+            let mut machine = machine(clients, &[&form]);
+            let (now, _) = open(&mut machine, Event::Start, &[]);
+            for client in 0..3 {
+                machine.handle(0, done(now, client, 1.0 + f64::from(client)));
+            }
+            for client in without_rows {
+                let report = LocalRoundReport { loss: 0.0, labels: 0, steps: 0, rows: 0 };
+                let client = ClientId(*client);
+                machine.handle(0, Event::LocalRoundDone { attempt: now, client, report });
+            }
+            let mix = machine.handle(0, screened(now, &[]));
+            let [Command::Mix { participants, .. }] = &mix[..] else { panic!("got {mix:?}") };
+            participants.values().map(|p| p.openness).collect::<Vec<_>>()
+        };
+        let (alone, among) = (openness(&[]), openness(&[3, 4, 5, 6]));
+        assert!(alone.iter().any(|w| *w < 1.0), "{form}: not all are open: {alone:?}");
+        assert_eq!(among[..3], alone, "{form}");
+        assert_eq!(among[3..], [1.0; 4], "{form}");
+    }
 }
 
 /// An operator's change while a commit is being written is not overwritten by that commit.

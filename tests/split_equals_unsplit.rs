@@ -90,7 +90,7 @@ fn tensors(slice: &fellrec::model::slice::Slice) -> Vec<String> {
 }
 
 /// One graph over the whole model, one backward pass.
-fn train_unsplit(mut party: Party, batches: &[Batch]) -> Trace {
+fn train_unsplit(mut party: Party, batches: &[Batch], mu: f64) -> Trace {
     let layout = party.layout.clone();
     let base = layout.frozen_base(&layout.cut.places(), SEED, Kind::Float, Device::Cpu);
     let mut bodies: Vec<(TrainablePart, BlockStack)> = (0..layout.cut.stages().len())
@@ -98,6 +98,7 @@ fn train_unsplit(mut party: Party, batches: &[Batch]) -> Trace {
             let place = Place::Stage(stage);
             let slice = layout.initial_slice(place, SEED);
             let part = TrainablePart::new(&slice, AdamW::new(&optimizer()), Device::Cpu);
+            let part = part.anchored(&slice, mu);
             let rope = RopeTable::new(64, layout.model.head_dim(), 1e4, Kind::Float, Device::Cpu);
             let trainable = part.by_name();
             let params = Params { base: &base, trainable: &trainable };
@@ -112,6 +113,7 @@ fn train_unsplit(mut party: Party, batches: &[Batch]) -> Trace {
         let loss = party.client.unsplit_step(&batches[step as usize], masks, |hidden| {
             bodies.iter().fold(hidden, |hidden, (_, stack)| stack.run(&hidden, Some(&masks)))
         });
+        bodies.iter().for_each(|(part, _)| part.close_gradients());
         let (front, back) = party.client.squared_grad_norms();
         let body: f64 = bodies.iter().map(|(part, _)| part.squared_grad_norm()).sum();
         let plan = plan(front + body + back, step);
@@ -139,7 +141,7 @@ fn check(ends: Ends, trainable: Trainable) {
     for k_front in 1..=4 {
         for k_back in 0..=4 - k_front {
             let cut = split(k_front, k_back, OrNone::None);
-            let whole = train_unsplit(Party::new(ends, trainable, &cut, false), &batches);
+            let whole = train_unsplit(Party::new(ends, trainable, &cut, false), &batches, 0.0);
             assert!(whole.0[19] < whole.0[0], "training lowers the loss");
             for recompute in [false, true] {
                 let parts = train_split(Party::new(ends, trainable, &cut, recompute), &batches);
@@ -179,9 +181,22 @@ fn a_body_in_two_stages() {
     tch::set_num_threads(1);
     let batches = batches();
     let stages = split(1, 1, OrNone::Some(vec![(1, 2), (2, 3)]));
-    let whole = train_unsplit(Party::new(Ends::Items, Trainable::Full, &stages, false), &batches);
-    let parts = train_split(Party::new(Ends::Items, Trainable::Full, &stages, false), &batches);
-    assert_eq!(parts, whole);
+    let party = || Party::new(Ends::Items, Trainable::Full, &stages, false);
+    assert_eq!(train_split(party(), &batches), train_unsplit(party(), &batches, 0.0));
+}
+
+/// method.md 9, FedProx: the term is added on either side of the cut and counts for the clipping.
+#[test]
+fn the_proximal_term_is_the_same_on_both_sides_of_the_cut() {
+    tch::set_num_threads(1);
+    let batches = batches();
+    for trainable in [Trainable::Full, Trainable::Lora] {
+        let cut = split(1, 1, OrNone::None);
+        let party = |mu| Party::proximal(Ends::Items, trainable, &cut, false, mu);
+        let parts = train_split(party(0.5), &batches);
+        assert_eq!(parts, train_unsplit(party(0.5), &batches, 0.5), "{trainable:?}");
+        assert_ne!(parts, train_split(party(0.0), &batches), "the term has an effect");
+    }
 }
 
 /// The written-out gradient of the chunked loss against libtorch's own loss in one graph.

@@ -16,7 +16,9 @@ const STEPS: u64 = 3;
 
 fn session() -> BodySession {
     tch::set_num_threads(1);
-    let party = Party::new(Ends::Items, Trainable::Full, &split(1, 1, OrNone::None), false);
+    // With a proximal term, so that one added twice shows.
+    let cut = split(1, 1, OrNone::None);
+    let party = Party::proximal(Ends::Items, Trainable::Full, &cut, false, 0.5);
     party.stages.into_iter().next().expect("the cut leaves blocks to a shard")
 }
 

@@ -9,7 +9,7 @@ use actix::Message;
 use fellrec::checkpoint::CheckpointError;
 use fellrec::cost::ClientCost;
 use fellrec::federation::collection::{CollectionError, SubmittedSlice};
-use fellrec::federation::member::MemberError;
+use fellrec::federation::member::{MemberError, Opening};
 use fellrec::federation::mixing::MixingWeights;
 use fellrec::federation::round::{Attempt, LocalRoundReport, Participant};
 use fellrec::history::TestResult;
@@ -87,8 +87,8 @@ pub struct TestModel {
 pub struct OpenSession {
     /// Whose slice.
     pub client: ClientId,
-    /// Round whose commit produced it.
-    pub base: Round,
+    /// Which state of it, and what for.
+    pub opening: Opening,
 }
 
 /// Run the server-held layers on one client batch. From: client. Answer: what its next stage starts from.
@@ -143,6 +143,17 @@ pub struct EvaluateBody {
 pub struct CloseSession {
     /// Whose session.
     pub client: ClientId,
+}
+
+/// End the pass of the personal model and keep what it trained until the commit; it goes to nobody
+/// (method.md 9, Ditto). From: client, before the pass of the global model. Answer: it is kept.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), ShardError>")]
+pub struct KeepPersonal {
+    /// Whose.
+    pub client: ClientId,
+    /// Attempt that was trained.
+    pub attempt: Attempt,
 }
 
 /// End the local round and submit the body slice to the aggregator. From: client. Answer: its receipt.

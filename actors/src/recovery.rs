@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ArbiterHandle, Message, Recipient};
 use fellrec::blueprint::Blueprint;
-use fellrec::federation::mixing::{MixingRule, rule_from};
+use fellrec::federation::mixing::{MixingRule, rule_of_run};
 use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::backbone::Backbone;
 use fellrec::model::cut::Place;
@@ -53,7 +53,8 @@ pub struct ComputeThread {
     pub permits: Arc<Semaphore>,
 }
 
-/// Makes a mixing rule; called again when the aggregator is restarted.
+/// Makes a mixing rule; called again when the aggregator is restarted. A rule of one's own mixes in
+/// every round: `mixing.fine_tune_rounds` is the configured rules'.
 pub type RuleFactory = Box<dyn Fn() -> Box<dyn MixingRule>>;
 
 /// Factories of all members of this process, and the count of their lives.
@@ -86,7 +87,8 @@ impl Spawner {
         let stages = 0..blueprint.layout.cut.stages().len();
         let stage_base = |stage| blueprint.base(&[Place::Stage(stage)], shard_device);
         let replicas = blueprint.config.split.replicas.get().unwrap_or(threads.len() as u32).max(1);
-        let mixing = blueprint.config.mixing.clone();
+        let (mixing, rounds) =
+            (blueprint.config.mixing.clone(), blueprint.config.federation.rounds);
         Self {
             seats: deal(&blueprint, threads.len()),
             client_base: blueprint.base(&[Place::Front, Place::Back], client_device),
@@ -94,7 +96,7 @@ impl Spawner {
             backbone: blueprint.backbone(client_device),
             stage_bases: stages.map(stage_base).collect(),
             shard_rope: blueprint.rope(shard_device),
-            rule: rule.unwrap_or_else(|| Box::new(move || rule_from(&mixing))),
+            rule: rule.unwrap_or_else(|| Box::new(move || rule_of_run(&mixing, rounds))),
             lives: BTreeMap::new(),
             replicas,
             blueprint,

@@ -12,8 +12,8 @@ use crate::aggregator::Aggregator;
 use crate::client::Client;
 use crate::messages::{
     AbandonRound, BackwardBody, CloseLocalRound, CloseSession, CommitBodies, CommitRound, Crash,
-    EvaluateBody, EvaluateRound, ForwardBody, MixRound, OpenRound, OpenSession, ScreenRound,
-    StageBody, StageSlices, StepBody, SubmitAgain, SubmitSlice, TestModel,
+    EvaluateBody, EvaluateRound, ForwardBody, KeepPersonal, MixRound, OpenRound, OpenSession,
+    ScreenRound, StageBody, StageSlices, StepBody, SubmitAgain, SubmitSlice, TestModel,
 };
 use crate::peer::Peer;
 use crate::shard::ServerShard;
@@ -77,6 +77,7 @@ pub struct ShardPeers {
     pub step: Peer<StepBody>,
     pub evaluate: Peer<EvaluateBody>,
     pub close: Peer<CloseSession>,
+    pub keep_personal: Peer<KeepPersonal>,
     pub close_round: Peer<CloseLocalRound>,
     pub stage: Peer<StageBody>,
     pub commit: Peer<CommitBodies>,
@@ -139,6 +140,7 @@ impl Registry {
             step: self.peer(name, addr.clone().recipient()),
             evaluate: self.peer(name, addr.clone().recipient()),
             close: self.peer(name, addr.clone().recipient()),
+            keep_personal: self.peer(name, addr.clone().recipient()),
             close_round: self.peer(name, addr.clone().recipient()),
             stage: self.peer(name, addr.clone().recipient()),
             commit: self.peer(name, addr.clone().recipient()),

@@ -11,8 +11,10 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::CheckpointError;
 use fellrec::federation::collection::CollectionError;
-use fellrec::federation::member::{Member, MemberError};
-use fellrec::ids::{ClientId, Round, ShardId};
+use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
+use fellrec::federation::round::Attempt;
+use fellrec::federation::track::Track;
+use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::cut::Place;
 use fellrec::model::rope::RopeTable;
 use fellrec::model::slice::Digest;
@@ -25,7 +27,7 @@ use tracing::{debug, debug_span};
 use crate::folder::RunFolder;
 use crate::messages::{
     BackwardBody, CloseLocalRound, CloseSession, CommitBodies, Crash, EvaluateBody, ForwardBody,
-    OpenSession, StageBody, StepBody, SubmitSlice,
+    KeepPersonal, OpenSession, StageBody, StepBody, SubmitSlice,
 };
 use crate::peer::AskError;
 use crate::recovery::Obituary;
@@ -78,7 +80,19 @@ pub struct ServerShard {
 /// One client's slice here: in a session, or at rest after a local round.
 struct Desk {
     member: Member,
-    session: Option<(Round, BodySession)>,
+    session: Option<(Opening, BodySession)>,
+}
+
+impl Desk {
+    /// Ends an open local round: what it trained stays here until the commit.
+    fn rest(&mut self, attempt: Attempt, place: Place) {
+        if let Some((opening, session)) = self.session.take()
+            && opening.purpose == Purpose::Training
+        {
+            let Opening { track, base, .. } = opening;
+            self.member.finish(track, attempt, base, [(place, session.close())]);
+        }
+    }
 }
 
 impl ServerShard {
@@ -96,17 +110,17 @@ impl ServerShard {
         self.desks.entry(client).or_insert_with(|| {
             let config = &seat.blueprint.config;
             let store = seat.folder.stage_store(seat.id.stage, client, config);
-            let (layout, seed) = (Arc::clone(&seat.blueprint.layout), config.run.seed);
-            let member = Member::new(store, layout, seed, config.optimizer.clone())
-                .with_shared(seat.folder.shared_store(config));
+            let layout = Arc::clone(&seat.blueprint.layout);
+            let member =
+                Member::new(store, layout, config).with_shared(seat.folder.shared_store(config));
             Desk { member, session: None }
         })
     }
 
-    fn open(&mut self, client: ClientId, base: Round) -> Result<(), ShardError> {
-        let place = self.place();
-        let part = self.desk(client).member.load(place, base)?;
-        let (seat, device) = (&self.seat, self.seat.blueprint.shard_device());
+    fn open(&mut self, client: ClientId, opening: Opening) -> Result<(), ShardError> {
+        let (place, device) = (self.place(), self.seat.blueprint.shard_device());
+        let part = self.desk(client).member.open(place, opening, device)?;
+        let seat = &self.seat;
         let config = &seat.blueprint.config;
         let session = BodySession::new(
             client,
@@ -116,9 +130,9 @@ impl ServerShard {
             &seat.base,
             seat.rope.share(),
             config.runtime.recompute,
-            part.into_trainable(device),
+            part,
         );
-        self.desk(client).session = Some((base, session));
+        self.desk(client).session = Some((opening, session));
         Ok(())
     }
 
@@ -147,7 +161,7 @@ impl Handler<OpenSession> for ServerShard {
     type Result = Result<(), ShardError>;
 
     fn handle(&mut self, message: OpenSession, _ctx: &mut Self::Context) -> Self::Result {
-        self.open(message.client, message.base)
+        self.open(message.client, message.opening)
     }
 }
 
@@ -207,6 +221,18 @@ impl Handler<CloseSession> for ServerShard {
     }
 }
 
+impl Handler<KeepPersonal> for ServerShard {
+    type Result = Result<(), ShardError>;
+
+    fn handle(&mut self, message: KeepPersonal, _ctx: &mut Self::Context) -> Self::Result {
+        let KeepPersonal { client, attempt } = message;
+        let place = self.place();
+        let desk = self.desk(client);
+        desk.rest(attempt, place);
+        Ok(desk.member.holds(Track::Personal, attempt, place)?)
+    }
+}
+
 impl Handler<CloseLocalRound> for ServerShard {
     type Result = ResponseFuture<Result<Digest, ShardError>>;
 
@@ -214,9 +240,7 @@ impl Handler<CloseLocalRound> for ServerShard {
         let CloseLocalRound { client, attempt } = message;
         let (place, id) = (self.place(), self.seat.id);
         let desk = self.desk(client);
-        if let Some((base, session)) = desk.session.take() {
-            desk.member.finish(attempt, base, [(place, session.close())]);
-        }
+        desk.rest(attempt, place);
         let submission = desk.member.submission(attempt, place);
         let aggregator = self.seat.registry.aggregator();
         Box::pin(async move {

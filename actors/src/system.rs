@@ -228,7 +228,7 @@ fn rules(blueprint: &Blueprint) -> RoundRules {
         evaluate_every: config.evaluation.every.get(),
         deterministic: config.runtime.deterministic,
         run_seed: config.run.seed,
-        adoption: Adoption::of(config.mixing.rule),
+        adoption: Adoption::of(config),
     }
 }
 

@@ -101,4 +101,5 @@ pub struct ClientsConfig {
     pub attribute: OrNone<String>,
     pub factors: NonZeroU32,
     pub factor_epochs: NonZeroU32,
+    pub pooled: bool,
 }

@@ -100,6 +100,7 @@ pub struct MixingConfig {
     pub temperature: f64,
     pub self_weight: f64,
     pub groups: MixingGroups,
+    pub fine_tune_rounds: u64,
 }
 
 /// Shape of the curve along which a client opens.

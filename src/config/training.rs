@@ -15,6 +15,9 @@ pub struct TrainingConfig {
     pub max_steps: OrNone<NonZeroU64>,
     pub batch: NonZeroU32,
     pub loss_chunk: i64,
+    pub proximal_mu: f64,
+    pub rows: OrNone<NonZeroU64>,
+    pub ditto_lambda: OrNone<f64>,
 }
 
 /// Section `optimizer`.

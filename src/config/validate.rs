@@ -1,11 +1,14 @@
 //! What a configuration must satisfy beyond the types of its fields: every rule, checked at once.
 
+mod data;
+mod training;
+
 use std::collections::BTreeSet;
 
 use super::checks::Checks;
 use super::{
-    AssignmentKind, Config, ConfigError, DataFormat, DtypeName, MixingRuleKind, OrNone, Quorum,
-    SimilarityKind, SplitKind, Trainable,
+    AssignmentKind, Config, ConfigError, DtypeName, MixingRuleKind, OrNone, Quorum, SimilarityKind,
+    Trainable,
 };
 
 impl Config {
@@ -25,7 +28,11 @@ impl Config {
         self.check_federation(&mut checks);
         self.check_evaluation(&mut checks);
         // With the other assignments only the data tell the number: see `validate_clients`.
-        if matches!(self.clients.assignment, AssignmentKind::KMeans | AssignmentKind::Uniform) {
+        let known =
+            matches!(self.clients.assignment, AssignmentKind::KMeans | AssignmentKind::Uniform);
+        if self.clients.pooled {
+            self.check_membership(1, &mut checks);
+        } else if known {
             self.check_membership(self.clients.count.get(), &mut checks);
         }
         checks.finish()
@@ -55,123 +62,6 @@ impl Config {
             "bf16",
             "must be f32 when model.trainable = \"full\": trained parameters and moments stay f32",
         );
-    }
-
-    fn check_data(&self, checks: &mut Checks) {
-        let data = &self.data;
-        let synthetic = data.format == DataFormat::Synthetic;
-        match &data.path {
-            OrNone::None => checks.require(
-                synthetic,
-                "data.path",
-                "none",
-                "must name the data folder unless data.format = \"synthetic\"",
-            ),
-            OrNone::Some(path) => checks.require(
-                !synthetic,
-                "data.path",
-                path.display(),
-                "must be \"none\" with data.format = \"synthetic\", which reads no folder",
-            ),
-        }
-        checks.require(
-            data.split == SplitKind::LeaveOneOut || data.format == DataFormat::Sequences,
-            "data.split",
-            "given",
-            "needs data.format = \"sequences\", the only one with parts of its own",
-        );
-        if synthetic {
-            self.check_synthetic(checks);
-        }
-        if data.format == DataFormat::Table {
-            self.check_table(checks);
-        }
-    }
-
-    fn check_synthetic(&self, checks: &mut Checks) {
-        let synthetic = &self.data.synthetic;
-        let (users, items) = (synthetic.users.get(), synthetic.items.get());
-        let (groups, history) = (synthetic.groups.get(), synthetic.mean_history.get());
-        let rule = format!("must not exceed data.synthetic.users ({users})");
-        checks.require(groups <= users, "data.synthetic.groups", groups, rule);
-        let rule = format!("must not exceed data.synthetic.items ({items})");
-        checks.require(groups <= items, "data.synthetic.groups", groups, rule);
-        checks.require(
-            groups >= 2 || !synthetic.odd_group,
-            "data.synthetic.odd_group",
-            true,
-            "needs data.synthetic.groups of at least 2",
-        );
-        let rule = format!("must be below data.synthetic.items ({items}): items do not repeat");
-        checks.require(history < items, "data.synthetic.mean_history", history, rule);
-        checks.require(
-            history >= 3,
-            "data.synthetic.mean_history",
-            history,
-            "must be at least 3: training, validation and test take one each",
-        );
-    }
-
-    fn check_table(&self, checks: &mut Checks) {
-        let table = &self.data.table;
-        checks.require(
-            ["auto", ",", ";", "|", "\t", "\\t"].contains(&table.delimiter.as_str()),
-            "data.table.delimiter",
-            format!("{:?}", table.delimiter),
-            r#"must be "auto", ",", ";", "|" or "\t""#,
-        );
-        let columns = [
-            ("data.table.user_column", &table.user_column),
-            ("data.table.item_column", &table.item_column),
-            ("data.table.title_column", &table.title_column),
-        ];
-        for (key, column) in columns {
-            checks.require(!column.is_empty(), key, "\"\"", "must name a column");
-        }
-        checks.require(
-            table.user_column != table.item_column,
-            "data.table.item_column",
-            &table.item_column,
-            "must differ from data.table.user_column",
-        );
-    }
-
-    fn check_clients(&self, checks: &mut Checks) {
-        let clients = &self.clients;
-        let assignment = clients.assignment;
-        checks.require(
-            assignment != AssignmentKind::File || clients.file != OrNone::None,
-            "clients.file",
-            "none",
-            "must name the file of `user,client` rows when clients.assignment = \"file\"",
-        );
-        if assignment == AssignmentKind::Attribute {
-            checks.require(
-                clients.attribute != OrNone::None,
-                "clients.attribute",
-                "none",
-                "must name a user attribute when clients.assignment = \"attribute\"",
-            );
-            checks.require(
-                self.data.format != DataFormat::Sequences,
-                "clients.assignment",
-                "attribute",
-                "needs user attributes, which data.format = \"sequences\" has not",
-            );
-            checks.require(
-                self.data.format != DataFormat::Table || self.data.table.users != OrNone::None,
-                "data.table.users",
-                "none",
-                "must name the users file when clients.assignment = \"attribute\"",
-            );
-        }
-        let count = clients.count.get();
-        let users = self.data.synthetic.users.get();
-        let cut = matches!(assignment, AssignmentKind::KMeans | AssignmentKind::Uniform);
-        if cut && self.data.format == DataFormat::Synthetic {
-            let rule = format!("must not exceed data.synthetic.users ({users})");
-            checks.require(count <= users, "clients.count", count, rule);
-        }
     }
 
     fn check_model(&self, checks: &mut Checks) {
@@ -262,26 +152,6 @@ impl Config {
         }
     }
 
-    fn check_training(&self, checks: &mut Checks) {
-        let optimizer = &self.optimizer;
-        checks.batch("training.batch", self.training.batch.get());
-        checks.at_least_one("training.loss_chunk", self.training.loss_chunk);
-        checks.positive("optimizer.learning_rate", optimizer.learning_rate);
-        checks.probability("optimizer.beta1", optimizer.beta1);
-        checks.probability("optimizer.beta2", optimizer.beta2);
-        checks.positive("optimizer.eps", optimizer.eps);
-        let decay = optimizer.weight_decay;
-        checks.require(
-            decay.is_finite() && decay >= 0.0,
-            "optimizer.weight_decay",
-            decay,
-            "must be a finite number of at least 0",
-        );
-        if let OrNone::Some(norm) = optimizer.clip_norm {
-            checks.positive("optimizer.clip_norm", norm);
-        }
-    }
-
     fn check_federation(&self, checks: &mut Checks) {
         let share = self.federation.participation;
         checks.require(
@@ -308,6 +178,15 @@ impl Config {
             mixing.self_weight,
             "must be above 0 and below 1",
         );
+        checks.require(
+            share == 1.0 || self.training.ditto_lambda.get().is_none(),
+            "federation.participation",
+            share,
+            "must be 1 with training.ditto_lambda: who is not asked would fall behind with both models",
+        );
+        let (rounds, tuned) = (self.federation.rounds, mixing.fine_tune_rounds);
+        let rule = format!("must be below federation.rounds ({rounds}): they are the last of them");
+        checks.require(tuned == 0 || tuned < rounds, "mixing.fine_tune_rounds", tuned, rule);
 
         let heating = &self.heating;
         checks.positive("heating.alpha", heating.alpha);
@@ -337,18 +216,6 @@ impl Config {
             }
         }
         checks.at_least("screening.max_norm_ratio", self.screening.max_norm_ratio, 1.0);
-    }
-
-    fn check_evaluation(&self, checks: &mut Checks) {
-        let ks = &self.evaluation.ks;
-        let ascending = ks.windows(2).all(|pair| pair[0] < pair[1]);
-        checks.require(
-            !ks.is_empty() && ks[0] > 0 && ascending,
-            "evaluation.ks",
-            format!("{ks:?}"),
-            "must hold at least one cut-off, all above 0, ascending",
-        );
-        checks.batch("evaluation.batch", self.evaluation.batch.get());
     }
 
     fn check_membership(&self, clients: u32, checks: &mut Checks) {

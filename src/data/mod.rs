@@ -1,7 +1,7 @@
 //! Data sets: readers, the public catalogue, who is on which client, and the split of histories.
 //!
-//! In order of use: [`load`] a data set, [`split()`] its histories, [`assign()`] its users to clients;
-//! [`inspect()`] says what came of it.
+//! In order of use: [`load`] a data set, [`split()`] its histories, [`assign()`] its users to clients,
+//! draw the [`TrainingRows`]; [`inspect()`] says what came of it.
 
 mod assign;
 mod error;
@@ -9,6 +9,7 @@ mod files;
 mod inspect;
 mod notes;
 mod readers;
+mod rows;
 mod split;
 mod synthetic;
 mod text;
@@ -25,6 +26,7 @@ pub use assign::assign;
 pub use error::DataError;
 pub use inspect::{CategoryShare, ClientSummary, HistoryLengths, Inspection, inspect};
 pub use notes::ReadNotes;
+pub use rows::TrainingRows;
 pub use split::{Part, Query, Splits, split};
 pub use text::MAX_TITLE_CHARS;
 pub use tokens::{TitleTokens, TokenError};
@@ -98,7 +100,7 @@ pub struct UserSplit {
 pub struct ClientData {
     /// Who holds it.
     pub client: ClientId,
-    /// In user-id order.
+    /// In user-id order; on a pooled client client by client, each in user-id order.
     pub users: Vec<UserSplit>,
 }
 

@@ -149,7 +149,12 @@ impl Collection {
         .map_err(MixingError::from)?;
         let openness = participants.iter().map(|(client, p)| (*client, p.openness)).collect();
         let data_sizes = participants.iter().map(|(client, p)| (*client, p.report.rows)).collect();
-        let input = MixingInput { cohort: &cohort, openness: &openness, data_sizes: &data_sizes };
+        let input = MixingInput {
+            round: attempt.round,
+            cohort: &cohort,
+            openness: &openness,
+            data_sizes: &data_sizes,
+        };
         let weights = rule.weights(&input)?;
         let mixed = mix(&cohort, &weights)?;
         let digests: Vec<String> =

@@ -1,18 +1,22 @@
 //! A member's side of the two-phase commit: what it trained, what it staged, what is current.
 //!
-//! A client holds a front and a back; a shard holds, per client, the slice of its stage. Between
-//! rounds nothing is in memory: states rest in the member's store and are loaded for a round.
+//! A client holds a front and a back; a shard holds, per client, the slice of its stage. Under
+//! Ditto they hold those of two tracks, side by side in one folder a round: one receipt, one
+//! commit. Between rounds nothing is in memory: states rest in the member's store and are loaded
+//! for a round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tch::Device;
 use thiserror::Error;
 
 use super::collection::SubmittedSlice;
 use super::round::Attempt;
 use super::shared::SharedStore;
+use super::track::Track;
 use crate::checkpoint::{CheckpointError, MemberStore, PartState};
-use crate::config::OptimizerConfig;
+use crate::config::{Config, OptimizerConfig, TrainingConfig};
 use crate::ids::Round;
 use crate::model::cut::Place;
 use crate::model::layout::Layout;
@@ -41,6 +45,26 @@ pub enum MemberError {
     Checkpoint(#[from] CheckpointError),
 }
 
+/// A state that a member is to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Which of the client's models.
+    pub track: Track,
+    /// Round whose commit produced it.
+    pub base: Round,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// What a state is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A local round: the proximal term is in force.
+    Training,
+    /// An evaluation: nothing of it is kept.
+    Ranking,
+}
+
 /// One member's states over the rounds.
 #[derive(Debug)]
 pub struct Member {
@@ -49,6 +73,7 @@ pub struct Member {
     run_seed: u64,
     optimizer: OptimizerConfig,
     shared: Option<SharedStore>,
+    training: TrainingConfig,
     trained: Option<Trained>,
 }
 
@@ -57,18 +82,21 @@ pub struct Member {
 struct Trained {
     attempt: Attempt,
     base: Round,
-    parts: BTreeMap<Place, PartState>,
+    parts: BTreeMap<(Track, Place), PartState>,
 }
 
 impl Member {
     /// A member whose states rest in `store`.
-    pub fn new(
-        store: MemberStore,
-        layout: Arc<Layout>,
-        run_seed: u64,
-        optimizer: OptimizerConfig,
-    ) -> Self {
-        Self { store, layout, run_seed, optimizer, shared: None, trained: None }
+    pub fn new(store: MemberStore, layout: Arc<Layout>, config: &Config) -> Self {
+        Self {
+            store,
+            layout,
+            run_seed: config.run.seed,
+            optimizer: config.optimizer.clone(),
+            training: config.training.clone(),
+            shared: None,
+            trained: None,
+        }
     }
 
     /// The same member, which starts from the shared mean of a round where it has no state of it.
@@ -76,8 +104,13 @@ impl Member {
         Self { shared: Some(shared), ..self }
     }
 
-    /// The state of `round` at a place; round 0 is the start that all clients share.
-    pub fn load(&self, place: Place, round: Round) -> Result<PartState, CheckpointError> {
+    /// The state of `round` at a place; round 0 is the start that all clients and tracks share.
+    pub fn load(
+        &self,
+        track: Track,
+        place: Place,
+        round: Round,
+    ) -> Result<PartState, CheckpointError> {
         if round == Round(0) {
             let initial = self.layout.initial_slice(place, self.run_seed);
             return Ok(PartState::fresh(initial, &self.optimizer));
@@ -87,40 +120,84 @@ impl Member {
             Some(shared) if !self.store.holds(round) && shared.holds(round) => {
                 shared.load(place, round, &layout)
             }
-            _ => self.store.load(round, &part_name(place), &layout),
+            _ => self.store.load(round, &part_name(track, place), &layout),
         }
     }
 
-    /// Takes in what a local round from the state of `base` trained.
+    /// The state at a place as leaves on a device; for training with the proximal term around it.
+    pub fn open(
+        &self,
+        place: Place,
+        opening: Opening,
+        device: Device,
+    ) -> Result<TrainablePart, CheckpointError> {
+        let Opening { track, base, purpose } = opening;
+        let state = self.load(track, place, base)?;
+        let strength = match (purpose, track) {
+            (Purpose::Ranking, _) => 0.0,
+            (Purpose::Training, Track::Global) => self.training.proximal_mu,
+            (Purpose::Training, Track::Personal) => {
+                self.training.ditto_lambda.get().unwrap_or_default()
+            }
+        };
+        if strength == 0.0 {
+            return Ok(state.into_trainable(device));
+        }
+        // FedProx and Ditto pull towards one point: the global state at the start of the round.
+        let point = match track {
+            Track::Global => state.slice.share(),
+            Track::Personal => self.load(Track::Global, place, base)?.slice,
+        };
+        Ok(state.into_trainable(device).anchored(&point, strength))
+    }
+
+    /// Takes in what a local round from the state of `base` trained on one track, beside what the
+    /// same attempt trained on the other.
     pub fn finish(
         &mut self,
+        track: Track,
         attempt: Attempt,
         base: Round,
         parts: impl IntoIterator<Item = (Place, TrainablePart)>,
     ) {
         let rest = |(place, part): (Place, TrainablePart)| {
             let (slice, optimizer) = part.into_parts();
-            (place, PartState { slice, optimizer })
+            ((track, place), PartState { slice, optimizer })
         };
-        self.trained =
-            Some(Trained { attempt, base, parts: parts.into_iter().map(rest).collect() });
+        let same = |trained: &Trained| (trained.attempt, trained.base) == (attempt, base);
+        let held = self.trained.take().filter(same);
+        let mut trained = held.unwrap_or(Trained { attempt, base, parts: BTreeMap::new() });
+        trained.parts.extend(parts.into_iter().map(rest));
+        self.trained = Some(trained);
+    }
+
+    /// Checks that the attempt's trained state of a track is here.
+    ///
+    /// # Errors
+    /// [`MemberError::NotTrained`].
+    pub fn holds(&self, track: Track, attempt: Attempt, place: Place) -> Result<(), MemberError> {
+        self.trained(attempt)?.part(track, place).map(|_| ())
     }
 
     /// What goes to the aggregator: handles on tensors that nobody writes to any more, and the
-    /// tensors the round started from.
+    /// tensors the round started from. Of the global track only; refused unless every track is here,
+    /// since what is mixed is staged together with the others.
     pub fn submission(
         &self,
         attempt: Attempt,
         place: Place,
     ) -> Result<SubmittedSlice, MemberError> {
+        for track in Track::all(&self.training) {
+            self.holds(*track, attempt, place)?;
+        }
         let trained = self.trained(attempt)?;
-        let part = trained.parts.get(&place).ok_or(MemberError::NotTrained { got: attempt })?;
-        let start = self.load(place, trained.base)?.slice;
+        let part = trained.part(Track::Global, place)?;
+        let start = self.load(Track::Global, place, trained.base)?.slice;
         Ok(SubmittedSlice { trained: part.slice.share(), start })
     }
 
     /// Writes the mixed slices, with the moments of the local round, as the state of the next
-    /// round. Returns the receipt. Current stays what it was until the commit.
+    /// round, and beside them the personal ones as they were trained. Returns the receipt. Current stays what it was until the commit.
     pub fn stage(
         &self,
         attempt: Attempt,
@@ -129,16 +206,17 @@ impl Member {
         let trained = self.trained(attempt)?;
         let mut staged = Vec::with_capacity(mixed.len());
         for (place, slice) in mixed {
-            let part = trained.parts.get(&place).ok_or(MemberError::NotTrained { got: attempt })?;
+            let part = trained.part(Track::Global, place)?;
             slice
                 .same_layout(&part.slice)
                 .map_err(|source| MemberError::Layout { place, source })?;
-            let optimizer = if self.optimizer.reset_each_round {
-                AdamW::new(&self.optimizer)
-            } else {
-                part.optimizer.share()
-            };
-            staged.push((part_name(place), PartState { slice, optimizer }));
+            let optimizer = self.carried_over(&part.optimizer);
+            staged.push((part_name(Track::Global, place), PartState { slice, optimizer }));
+            if Track::all(&self.training).contains(&Track::Personal) {
+                let part = trained.part(Track::Personal, place)?;
+                let (slice, optimizer) = (part.slice.share(), self.carried_over(&part.optimizer));
+                staged.push((part_name(Track::Personal, place), PartState { slice, optimizer }));
+            }
         }
         let parts: Vec<(&str, &PartState)> =
             staged.iter().map(|(name, part)| (name.as_str(), part)).collect();
@@ -158,6 +236,14 @@ impl Member {
         self.trained = None;
     }
 
+    /// The optimiser that the next round starts with.
+    fn carried_over(&self, optimizer: &AdamW) -> AdamW {
+        if self.optimizer.reset_each_round {
+            return AdamW::new(&self.optimizer);
+        }
+        optimizer.share()
+    }
+
     fn trained(&self, attempt: Attempt) -> Result<&Trained, MemberError> {
         self.trained
             .as_ref()
@@ -166,11 +252,21 @@ impl Member {
     }
 }
 
+impl Trained {
+    fn part(&self, track: Track, place: Place) -> Result<&PartState, MemberError> {
+        self.parts.get(&(track, place)).ok_or(MemberError::NotTrained { got: self.attempt })
+    }
+}
+
 /// File stem of a place's tensors.
-fn part_name(place: Place) -> String {
-    match place {
-        Place::Front => "front".to_owned(),
-        Place::Stage(_) => "body".to_owned(),
-        Place::Back => "back".to_owned(),
+fn part_name(track: Track, place: Place) -> String {
+    let place = match place {
+        Place::Front => "front",
+        Place::Stage(_) => "body",
+        Place::Back => "back",
+    };
+    match track {
+        Track::Global => place.to_owned(),
+        Track::Personal => format!("personal-{place}"),
     }
 }

@@ -4,6 +4,7 @@
 //! weights. A rule of one's own needs nothing else: see `examples/own_mixing_rule.rs`.
 
 mod apply;
+mod fine_tune;
 mod rules;
 mod weights;
 
@@ -14,10 +15,11 @@ use thiserror::Error;
 use super::cohort::{Cohort, CohortError};
 use super::similarity::SimilarityError;
 use crate::config::{MixingConfig, MixingRuleKind};
-use crate::ids::ClientId;
+use crate::ids::{ClientId, Round};
 use crate::model::slice::Part;
 
 pub use apply::mix;
+pub use fine_tune::FineTuned;
 pub use rules::{FedAvg, FellRec, Local};
 pub use weights::MixingWeights;
 
@@ -50,9 +52,6 @@ pub enum MixingError {
         /// Which.
         client: ClientId,
     },
-    /// Nobody holds any data to weigh by.
-    #[error("the data sizes of all participants sum to 0")]
-    NoData,
     /// A rule made weights that are no weights.
     #[error("mixing row of {client} ({part}) is no distribution: {problem}")]
     Row {
@@ -78,6 +77,8 @@ pub enum MixingError {
 /// What a rule may look at.
 #[derive(Clone, Copy, Debug)]
 pub struct MixingInput<'a> {
+    /// The round that is mixed.
+    pub round: Round,
     /// Tensors of the round's participants.
     pub cohort: &'a Cohort<'a>,
     /// `w_c` of every participant, from [`Heating`](super::heating::Heating).
@@ -120,5 +121,14 @@ pub fn rule_from(config: &MixingConfig) -> Box<dyn MixingRule> {
         MixingRuleKind::Fellrec => Box::new(FellRec::new(config.clone())),
         MixingRuleKind::Fedavg => Box::new(FedAvg),
         MixingRuleKind::Local => Box::new(Local),
+    }
+}
+
+/// The rule of a run of `rounds` rounds: the configured one, or nobody's in the rounds of fine-tuning.
+pub fn rule_of_run(config: &MixingConfig, rounds: u64) -> Box<dyn MixingRule> {
+    let rule = rule_from(config);
+    match config.fine_tune_rounds {
+        0 => rule,
+        last => Box::new(FineTuned::new(rule, Round(rounds.saturating_sub(last)))),
     }
 }

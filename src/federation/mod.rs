@@ -13,3 +13,4 @@ pub mod round;
 pub mod screening;
 pub mod shared;
 pub mod similarity;
+pub mod track;

@@ -41,7 +41,8 @@ impl History {
             by_client(rounds)
         };
         match quantity {
-            Quantity::Loss => of_client(|part| part.report.loss),
+            // A gap where a client had no rows to train on.
+            Quantity::Loss => of_client(|part| part.report.measured_loss().unwrap_or(f64::NAN)),
             Quantity::Openness => of_client(|part| part.openness),
             Quantity::Seconds => of_client(|part| {
                 let cost = &part.cost;

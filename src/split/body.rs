@@ -138,6 +138,7 @@ impl BodySession {
         match std::mem::replace(&mut self.phase, Phase::Idle { stepped: None }) {
             Phase::Forwarded { step: pending, pass, .. } if pending == step => {
                 let grad = self.stack.backward(pass, grad.tensor().shallow_clone());
+                self.part.close_gradients();
                 let squared_norm = self.part.squared_grad_norm();
                 self.phase = Phase::Backwarded { step, grad, squared_norm };
             }

@@ -127,7 +127,8 @@ impl ClientModel {
         loss.loss_sum
     }
 
-    /// Back-propagates the gradient at the cut through the front and what both ends share.
+    /// Back-propagates the gradient at the cut through the front and what both ends share; the
+    /// gradients of front and back are complete afterwards.
     pub fn backward_front(
         &self,
         pending: FrontPass,
@@ -140,7 +141,13 @@ impl ClientModel {
             backward(&embedded_btd, &grad);
         }
         ends.backward();
+        self.close_gradients();
         Ok(())
+    }
+
+    fn close_gradients(&self) {
+        self.front.close_gradients();
+        self.back.close_gradients();
     }
 
     /// Squared gradient norms of front and back.
@@ -200,6 +207,7 @@ impl ClientModel {
         let output_btd = self.back_stack.run(&hidden_btd, Some(&masks));
         let loss_sum = self.head_backward(&ends, &output_btd, batch);
         ends.backward();
+        self.close_gradients();
         loss_sum
     }
 

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
 
-use crate::data::ClientData;
+use crate::data::{ClientData, TrainingRows};
 use crate::ids::ItemId;
 use crate::model::backbone::Batch;
 use crate::seed;
@@ -35,8 +35,13 @@ const BUCKET_BATCHES: usize = 8;
 impl HistoryExamples {
     /// The users of `data` with at least two training items, windows of at most `max_history` inputs.
     pub fn new(data: &ClientData, max_history: usize) -> Self {
-        let histories = data.users.iter().map(|user| user.train.clone());
-        Self { histories: histories.filter(|train| train.len() >= 2).collect(), max_history }
+        Self::among(data, &TrainingRows::All, max_history)
+    }
+
+    /// Those of them that `rows` admits.
+    pub fn among(data: &ClientData, rows: &TrainingRows, max_history: usize) -> Self {
+        let users = data.users.iter().filter(|user| user.is_row() && rows.admit(user));
+        Self { histories: users.map(|user| user.train.clone()).collect(), max_history }
     }
 }
 

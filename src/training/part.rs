@@ -1,10 +1,11 @@
-//! The tensors a client trains at one place, with their optimiser state.
+//! The tensors a client trains at one place, with their optimiser state and what holds them back.
 
 use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
 use super::optimizer::AdamW;
+use crate::model::backbone::backward;
 use crate::model::slice::{NamedTensor, Slice};
 use crate::split::StepPlan;
 
@@ -14,6 +15,15 @@ pub struct TrainablePart {
     names: Vec<String>,
     leaves: Vec<Tensor>,
     optimizer: AdamW,
+    anchor: Option<Anchor>,
+}
+
+/// A proximal term `strength / 2 * ||Theta - point||^2` of the local objective (method.md 9).
+#[derive(Debug)]
+struct Anchor {
+    /// One tensor a leaf, same shape; never written to.
+    point: Vec<Tensor>,
+    strength: f64,
 }
 
 impl TrainablePart {
@@ -23,7 +33,22 @@ impl TrainablePart {
             named.tensor.detach().copy().to_device(device).set_requires_grad(true)
         };
         let names = slice.tensors.iter().map(|named| named.name.clone()).collect();
-        Self { names, leaves: slice.tensors.iter().map(leaf).collect(), optimizer }
+        let leaves = slice.tensors.iter().map(leaf).collect();
+        Self { names, leaves, optimizer, anchor: None }
+    }
+
+    /// Adds a proximal term: every gradient also pulls towards `point`, a slice of the same layout
+    /// that nobody writes to. `strength` 0 adds nothing and holds nothing.
+    pub fn anchored(mut self, point: &Slice, strength: f64) -> Self {
+        if strength == 0.0 {
+            return self;
+        }
+        debug_assert!(point.tensors.iter().map(|t| &t.name).eq(&self.names), "same layout");
+        let on_device =
+            |(named, leaf): (&NamedTensor, &Tensor)| named.tensor.detach().to_device(leaf.device());
+        let point = point.tensors.iter().zip(&self.leaves).map(on_device).collect();
+        self.anchor = Some(Anchor { point, strength });
+        self
     }
 
     /// Handles on the leaves, by name.
@@ -35,6 +60,18 @@ impl TrainablePart {
     /// Optimiser steps made.
     pub fn steps(&self) -> u64 {
         self.optimizer.steps()
+    }
+
+    /// Adds the gradient `strength * (leaf - point)` of the proximal term, where there is one.
+    ///
+    /// To be called once a step, when the backward pass is complete and before the norm is taken:
+    /// clipping bounds the gradient of the whole local objective.
+    pub fn close_gradients(&self) {
+        let Some(Anchor { point, strength }) = &self.anchor else { return };
+        for (leaf, point) in self.leaves.iter().zip(point) {
+            // By autograd and not in place: a leaf that the loss did not reach has no gradient yet.
+            backward(leaf, &((leaf.detach() - point) * *strength));
+        }
     }
 
     /// Squared norm of all gradients: f64, summed in name order, the same sum on either side of a cut.

@@ -94,6 +94,17 @@ pub fn split(k_front: i64, k_back: i64, stages: OrNone<Vec<(i64, i64)>>) -> Spli
 
 impl Party {
     pub fn new(ends: Ends, trainable: Trainable, split: &SplitConfig, recompute: bool) -> Self {
+        Self::proximal(ends, trainable, split, recompute, 0.0)
+    }
+
+    /// With the proximal term `mu / 2 * ||Theta - Theta_start||^2`.
+    pub fn proximal(
+        ends: Ends,
+        trainable: Trainable,
+        split: &SplitConfig,
+        recompute: bool,
+        mu: f64,
+    ) -> Self {
         let model = model(trainable);
         let backbone = backbone(ends, &model);
         let layout = Layout::new(&model, &lora(), Cut::new(&model, split), backbone.as_ref());
@@ -102,7 +113,8 @@ impl Party {
         let rope = RopeTable::new(64, model.head_dim(), 1e4, Kind::Float, Device::Cpu);
         let part = |place| {
             let slice = layout.initial_slice(place, SEED);
-            TrainablePart::new(&slice, AdamW::new(&optimizer()), Device::Cpu)
+            let part = TrainablePart::new(&slice, AdamW::new(&optimizer()), Device::Cpu);
+            part.anchored(&slice, mu)
         };
         let stages = (0..layout.cut.stages().len())
             .map(|stage| {

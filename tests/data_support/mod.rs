@@ -53,6 +53,7 @@ pub fn clients_config(assignment: AssignmentKind, count: u32) -> ClientsConfig {
         attribute: OrNone::None,
         factors: number(16),
         factor_epochs: number(8),
+        pooled: false,
     }
 }
 

@@ -7,7 +7,7 @@ use fellrec::federation::matrix::{Grouped, Matrix};
 use fellrec::federation::mixing::{
     FellRec, MixingError, MixingInput, MixingRule, MixingWeights, mix,
 };
-use fellrec::ids::ClientId;
+use fellrec::ids::{ClientId, Round};
 use fellrec::model::slice::{NamedTensor, Part, Slice, Theta};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -18,7 +18,7 @@ use crate::support::{
 
 /// FELLRec's published form from weights to mix, at one openness for all.
 fn fellrec_round(cohort: &Cohort<'_>, openness: &BTreeMap<ClientId, f64>) -> Vec<Theta> {
-    let input = MixingInput { cohort, openness, data_sizes: &BTreeMap::new() };
+    let input = MixingInput { round: Round(0), cohort, openness, data_sizes: &BTreeMap::new() };
     let weights = FellRec::new(published()).weights(&input).unwrap();
     mix(cohort, &weights).unwrap().into_values().collect()
 }

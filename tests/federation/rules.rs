@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use fellrec::config::{MixingGroups, MixingRuleKind, Normalisation};
 use fellrec::federation::matrix::{Grouped, Matrix};
 use fellrec::federation::mixing::{
-    FellRec, MixingError, MixingInput, MixingRule, MixingWeights, rule_from,
+    FellRec, MixingError, MixingInput, MixingRule, MixingWeights, rule_from, rule_of_run,
 };
 use fellrec::federation::similarity::similarity;
-use fellrec::ids::ClientId;
+use fellrec::ids::{ClientId, Round};
 use fellrec::model::slice::{Part, Theta};
 use proptest::prelude::*;
 
@@ -21,7 +21,8 @@ fn weights_of(
 ) -> Result<MixingWeights, MixingError> {
     let data_sizes = (0..thetas.len()).map(|c| (ClientId(c as u32), 10 + 10 * c as u64)).collect();
     let cohort = cohort(thetas);
-    rule.weights(&MixingInput { cohort: &cohort, openness, data_sizes: &data_sizes })
+    let round = Round(0);
+    rule.weights(&MixingInput { round, cohort: &cohort, openness, data_sizes: &data_sizes })
 }
 
 fn front(weights: &MixingWeights) -> &Matrix {
@@ -162,6 +163,29 @@ fn baselines_are_chosen_by_name() {
     assert_eq!(front(&own), &identity);
 }
 
+/// Ten rounds of which the last three are fine-tuning: rounds 0 to 6 mix, 7 to 9 do not.
+#[test]
+fn fine_tuning_takes_the_last_rounds_from_any_rule() {
+    let thetas = random_thetas(3);
+    let (cohort, openness, data_sizes) = (cohort(&thetas), for_all(3, 1.0), for_all(3, 5));
+    for rule in [MixingRuleKind::Fellrec, MixingRuleKind::Fedavg] {
+        let plain = fellrec::config::MixingConfig { rule, ..published() };
+        let tuned = fellrec::config::MixingConfig { fine_tune_rounds: 3, ..plain.clone() };
+        let local = fellrec::config::MixingConfig { rule: MixingRuleKind::Local, ..published() };
+        let weights = |config, round| {
+            let (cohort, openness, data_sizes) = (&cohort, &openness, &data_sizes);
+            let input = MixingInput { round: Round(round), cohort, openness, data_sizes };
+            rule_of_run(config, 10).weights(&input).unwrap()
+        };
+        assert_eq!(rule_of_run(&tuned, 10).name(), rule_of_run(&plain, 10).name());
+        for round in 0..10 {
+            let expected = if round < 7 { &plain } else { &local };
+            assert_eq!(weights(&tuned, round), weights(expected, round), "round {round}");
+        }
+        assert_ne!(weights(&plain, 9), weights(&tuned, 9));
+    }
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let thetas = random_thetas(2);
@@ -171,10 +195,18 @@ fn what_is_missing_is_named() {
     let error = weights_of(&rule, &thetas, &for_all(2, 1.5)).unwrap_err();
     assert_eq!(error, MixingError::Openness { client: ClientId(0), got: 1.5 });
     let (cohort, sizes) = (cohort(&thetas), for_all(2, 0));
-    let input = MixingInput { cohort: &cohort, openness: &for_all(2, 1.0), data_sizes: &sizes };
+    let openness = for_all(2, 1.0);
+    let input =
+        MixingInput { round: Round(0), cohort: &cohort, openness: &openness, data_sizes: &sizes };
     let fedavg =
         rule_from(&fellrec::config::MixingConfig { rule: MixingRuleKind::Fedavg, ..published() });
-    assert_eq!(fedavg.weights(&input).unwrap_err(), MixingError::NoData);
+    let none = BTreeMap::new();
+    let missing = MixingInput { data_sizes: &none, ..input };
+    let error = fedavg.weights(&missing).unwrap_err();
+    assert_eq!(error, MixingError::NoDataSize { client: ClientId(0) });
+    // Nobody trained: everybody keeps what it has.
+    let kept = fedavg.weights(&input).unwrap();
+    assert_eq!(front(&kept), &matrix(&[&[1.0, 0.0], &[0.0, 1.0]]));
 }
 
 #[test]

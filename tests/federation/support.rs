@@ -75,6 +75,7 @@ pub fn published() -> MixingConfig {
         temperature: 0.1,
         self_weight: 0.5,
         groups: MixingGroups::One,
+        fine_tune_rounds: 0,
     }
 }
 

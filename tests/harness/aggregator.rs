@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use fellrec::checkpoint::Receipt;
 use fellrec::federation::collection::{Collection, CollectionError, MixedSlices, SubmittedSlice};
-use fellrec::federation::mixing::{MixingRule, rule_from};
+use fellrec::federation::mixing::{MixingRule, rule_of_run};
 use fellrec::federation::round::{Attempt, Participant};
 use fellrec::federation::shared::mean_slices;
 use fellrec::ids::ClientId;
@@ -52,7 +52,8 @@ impl From<CollectionError> for Setback {
 impl Aggregator {
     pub fn new(cluster: Rc<Cluster>) -> Self {
         let collection = Collection::new(cluster.world.blueprint.layout.cut.places());
-        let rule = rule_from(&cluster.world.config().mixing);
+        let config = cluster.world.config();
+        let rule = rule_of_run(&config.mixing, config.federation.rounds);
         Self { cluster, collection, rule, mixing: None, jobs: JoinSet::new() }
     }
 

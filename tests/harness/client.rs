@@ -7,6 +7,7 @@ use std::time::Duration;
 use fellrec::federation::collection::SubmittedSlice;
 use fellrec::federation::member::{Member, MemberError};
 use fellrec::federation::round::{Attempt, Event, LocalRoundReport};
+use fellrec::federation::track::Track;
 use fellrec::ids::{ClientId, Round};
 use fellrec::model::cut::Place;
 use fellrec::model::slice::{Digest, NamedTensor, Slice};
@@ -103,7 +104,8 @@ impl Client {
 
     /// A number in [0, 1) made of the state's bits: equal for equal states only.
     pub fn evaluate(&self, state: Round) -> f64 {
-        let front = self.member.load(Place::Front, state).expect("a committed state is there");
+        let front = self.member.load(Track::Global, Place::Front, state);
+        let front = front.expect("a committed state is there");
         let digest = front.slice.digest();
         let bits = u32::from_str_radix(&digest.as_str()[..8], 16).expect("a digest is hex");
         f64::from(bits) / 2f64.powi(32)
@@ -163,7 +165,7 @@ async fn try_train(
     })?;
     let (front, back) = model.close();
     let parts = [(Place::Front, front), (Place::Back, back)];
-    node.with(|client| client.member.finish(attempt, base, parts));
+    node.with(|client| client.member.finish(Track::Global, attempt, base, parts));
     submit(cluster, id, attempt, session).await?;
     if node.with(|client| client.conduct(attempt)) == Some(Conduct::Sends(Spoil::NanLoss)) {
         report.loss = f64::NAN;

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use fellrec::federation::collection::SubmittedSlice;
-use fellrec::federation::member::{Member, MemberError};
+use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
 use fellrec::federation::round::Attempt;
+use fellrec::federation::track::Track;
 use fellrec::ids::{ClientId, Round, StepId};
 use fellrec::model::cut::Place;
 use fellrec::model::slice::{Digest, Slice};
@@ -61,7 +62,9 @@ impl Shard {
         }
         let world = &self.cluster.world;
         let place = Place::Stage(self.stage);
-        let part = self.members[&client].load(place, base).map_err(|error| text(&error))?;
+        let opening = Opening { track: Track::Global, base, purpose: Purpose::Training };
+        let part = self.members[&client].open(place, opening, Device::Cpu);
+        let part = part.map_err(|error| text(&error))?;
         let body = BodySession::new(
             client,
             world.config().run.seed,
@@ -70,7 +73,7 @@ impl Shard {
             &world.base,
             world.rope.share(),
             world.config().runtime.recompute,
-            part.into_trainable(Device::Cpu),
+            part,
         );
         self.sessions.insert(client, Session { number, base, body: Some(body) });
         Ok(())
@@ -129,7 +132,7 @@ impl Shard {
         let member = self.members.get_mut(&client).expect("every client is a member");
         let open = self.sessions.get_mut(&client).filter(|open| open.number == session);
         if let Some((base, body)) = open.and_then(|s| s.body.take().map(|body| (s.base, body))) {
-            member.finish(attempt, base, [(place, body.close())]);
+            member.finish(Track::Global, attempt, base, [(place, body.close())]);
         }
         let slice = member.submission(attempt, place).map_err(|_| CloseError::Lost)?;
         match self.submissions.get(&client) {

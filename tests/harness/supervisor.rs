@@ -64,7 +64,7 @@ impl Supervisor {
             }
         };
         let rules = RoundRules {
-            adoption: Adoption::of(world.config().mixing.rule),
+            adoption: Adoption::of(config),
             federation: config.federation.clone(),
             evaluate_every: config.evaluation.every.get(),
             deterministic: config.runtime.deterministic,

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::{CheckpointError, MemberStore, RoundManifest, RunStore, Skipped};
 use fellrec::config::{Config, Layers, Loaded};
-use fellrec::federation::member::Member;
+use fellrec::federation::member::{Member, Opening, Purpose};
 use fellrec::federation::round::FederationState;
 use fellrec::federation::shared::SharedStore;
+use fellrec::federation::track::Track;
 use fellrec::ids::{ClientId, Round};
 use fellrec::model::cut::Place;
 use fellrec::model::rope::RopeTable;
@@ -122,10 +123,8 @@ impl World {
     }
 
     fn member(&self, name: &str) -> Member {
-        let config = self.config();
         let layout = Arc::clone(&self.blueprint.layout);
-        Member::new(self.store(name), layout, config.run.seed, config.optimizer.clone())
-            .with_shared(self.shared_store())
+        Member::new(self.store(name), layout, self.config()).with_shared(self.shared_store())
     }
 
     /// Where the means rest that clients without a state of their own start from.
@@ -156,8 +155,9 @@ impl World {
         member: &Member,
         base: Round,
     ) -> Result<ClientModel, CheckpointError> {
-        let front = member.load(Place::Front, base)?.into_trainable(Device::Cpu);
-        let back = member.load(Place::Back, base)?.into_trainable(Device::Cpu);
+        let opening = Opening { track: Track::Global, base, purpose: Purpose::Training };
+        let front = member.open(Place::Front, opening, Device::Cpu)?;
+        let back = member.open(Place::Back, opening, Device::Cpu)?;
         Ok(ClientModel::new(
             self.blueprint.backbone(Device::Cpu),
             &self.blueprint.layout,
@@ -178,7 +178,8 @@ impl World {
                 Place::Stage(stage) => self.stage_member(stage, client),
                 Place::Front | Place::Back => self.client_member(client),
             };
-            let part = member.load(place, round).expect("a committed state can be loaded");
+            let part =
+                member.load(Track::Global, place, round).expect("a committed state can be loaded");
             let moments: Vec<String> = part
                 .optimizer
                 .moments()

@@ -7,10 +7,9 @@ use fellrec::ids::{ClientId, Round};
 
 use super::driver::*;
 
-/// Takes one sampled round to its commit: who was asked, who follows the mean, and everyone's state.
-fn sampled_round(rule: &str, rounds: usize) -> Vec<(BTreeSet<ClientId>, BTreeSet<ClientId>)> {
-    let rule = format!("mixing.rule={rule}");
-    let sets = ["federation.participation=0.34", "federation.rounds=9", rule.as_str()];
+/// Takes sampled rounds to their commits: who was asked, and who then goes on from the mean.
+fn sampled_rounds(sets: &[&str], rounds: usize) -> Vec<(BTreeSet<ClientId>, BTreeSet<ClientId>)> {
+    let sets = [&["federation.participation=0.34", "federation.rounds=9"], sets].concat();
     let mut machine = machine(6, &sets);
     let mut event = Event::Start;
     let mut seen = Vec::new();
@@ -38,7 +37,7 @@ fn sampled_round(rule: &str, rounds: usize) -> Vec<(BTreeSet<ClientId>, BTreeSet
 #[test]
 fn under_one_model_for_all_everyone_else_follows_the_mean() {
     let all: BTreeSet<ClientId> = clients(6).into_iter().collect();
-    for (asked, adopted) in sampled_round("fedavg", 4) {
+    for (asked, adopted) in sampled_rounds(&["mixing.rule=fedavg"], 4) {
         assert_eq!((asked.len(), adopted), (2, &all - &asked));
     }
 }
@@ -46,13 +45,23 @@ fn under_one_model_for_all_everyone_else_follows_the_mean() {
 #[test]
 fn under_fellrec_those_follow_the_mean_that_never_had_a_part() {
     let mut newcomers: BTreeSet<ClientId> = clients(6).into_iter().collect();
-    for (asked, adopted) in sampled_round("fellrec", 4) {
+    for (asked, adopted) in sampled_rounds(&["mixing.rule=fellrec"], 4) {
         newcomers = &newcomers - &asked;
         assert_eq!(adopted, newcomers);
     }
 }
 
+/// In the rounds of fine-tuning the state stays what the last mix made it.
+#[test]
+fn fine_tuning_hands_nothing_out() {
+    let rounds = sampled_rounds(&["mixing.rule=fedavg", "mixing.fine_tune_rounds=7"], 3);
+    let adopted: Vec<usize> = rounds.iter().map(|(_, adopted)| adopted.len()).collect();
+    assert_eq!(adopted, [4, 4, 0]);
+}
+
 #[test]
 fn alone_nobody_follows_anybody() {
-    assert!(sampled_round("local", 3).iter().all(|(_, adopted)| adopted.is_empty()));
+    assert!(
+        sampled_rounds(&["mixing.rule=local"], 3).iter().all(|(_, adopted)| adopted.is_empty())
+    );
 }

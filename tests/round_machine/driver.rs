@@ -17,7 +17,7 @@ pub fn config(sets: &[&str]) -> Config {
 
 pub fn rules(config: &Config) -> RoundRules {
     RoundRules {
-        adoption: Adoption::of(config.mixing.rule),
+        adoption: Adoption::of(config),
         federation: config.federation.clone(),
         evaluate_every: config.evaluation.every.get(),
         deterministic: config.runtime.deterministic,

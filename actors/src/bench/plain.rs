@@ -37,7 +37,9 @@ impl PlainLoop {
         let config = &blueprint.config;
         let part = |place| {
             let slice = blueprint.layout.initial_slice(place, config.run.seed);
-            PartState::fresh(slice, &config.optimizer).into_trainable(device)
+            let start = slice.share();
+            let part = PartState::fresh(slice, &config.optimizer).into_trainable(device);
+            part.anchored(&start, config.training.proximal_mu)
         };
         for (index, id) in blueprint.clients().into_iter().enumerate() {
             let layout = &blueprint.layout;
@@ -98,6 +100,7 @@ impl WholeClient {
             self.model.unsplit_step(&batch, masks, |hidden| {
                 bodies.iter().fold(hidden, |hidden, (_, stack)| stack.run(&hidden, Some(&masks)))
             });
+            self.bodies.iter().for_each(|(part, _)| part.close_gradients());
             let (front, back) = self.model.squared_grad_norms();
             let body: f64 = self.bodies.iter().map(|(part, _)| part.squared_grad_norm()).sum();
             let plan = StepPlan {

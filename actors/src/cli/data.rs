@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use fellrec::data::{self, ClientSummary, HistoryLengths, Inspection};
+use fellrec::data::{self, ClientSummary, HistoryLengths, Inspection, TrainingRows};
 use serde_json::Value;
 
 use super::output::{print, print_json, table};
@@ -56,6 +56,8 @@ fn inspect(args: &InspectArgs) -> Result<ExitStatus> {
     // The data are shown even where the run would be refused: that is what one needs to mend it.
     let count = u32::try_from(clients.len()).context("more clients than can be numbered")?;
     config.validate_clients(count)?;
+    let rows = config.training.rows.get().map(|rows| rows.get());
+    TrainingRows::draw(&splits.users, rows, config.run.seed)?;
     Ok(ExitStatus::Success)
 }
 

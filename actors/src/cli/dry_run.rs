@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use fellrec::blueprint::Blueprint;
 use fellrec::cost::CostPlan;
+use fellrec::federation::track::Track;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -75,15 +76,20 @@ fn plan(blueprint: &Blueprint) -> Plan {
     let cost = blueprint.cost_plan();
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     let compute_threads = compute_thread_count(config);
-    // Parameters and two moments of every client; gradients live for one step only.
-    let state_bytes = cost.whole.trainable * 12 * clients.len() as u64;
+    // Parameters and two moments of every client's every model; gradients live for one step only.
+    let tracks = Track::all(&config.training).len();
+    let state_bytes = cost.whole.trainable * 12 * (clients.len() * tracks) as u64;
     let kept_states = config.checkpoint.keep.get() + 2;
     let positions: usize = clients.iter().map(|client| blueprint.training_load(*client)).sum();
     let epochs = config.training.local_epochs.get() as f64;
     let share = config.federation.participation;
     // Forward once, backward twice that; a frozen base spares the weight gradients.
     let passes = if cost.whole.trainable < cost.whole.parameters { 2.0 } else { 3.0 };
-    let flops = positions as f64 * epochs * share * passes * cost.whole.flops_per_position as f64;
+    let flops = (positions * tracks) as f64
+        * epochs
+        * share
+        * passes
+        * cost.whole.flops_per_position as f64;
     let gflops_per_thread = measure_gflops();
     let rate = gflops_per_thread * 1e9 * f64::from(compute_threads.min(cores)) / 2.0;
     Plan {

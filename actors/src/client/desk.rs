@@ -1,4 +1,4 @@
-//! A client's data and states, and the jobs done with them.
+//! A client's data and states, and the evaluations made with them; local rounds are in `train`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::CheckpointError;
 use fellrec::data::{ClientData, Part, Query};
 use fellrec::federation::collection::CollectionError;
-use fellrec::federation::member::{Member, MemberError};
+use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
 use fellrec::federation::round::Attempt;
+use fellrec::federation::track::Track;
 use fellrec::history::{SampledResult, TestResult};
 use fellrec::ids::{ClientId, Round, ShardId};
 use fellrec::model::backbone::Backbone;
@@ -22,17 +23,14 @@ use fellrec::ranking::{
 };
 use fellrec::seed;
 use fellrec::split::ClientModel;
-use fellrec::training::{Examples, LocalWork, local_round};
+use fellrec::training::Examples;
 use rand::seq::index;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::link::{LinkError, ShardLink, lost};
+use super::link::{Heartbeat, LinkError, ShardLink, lost};
 use crate::folder::RunFolder;
-use crate::messages::{
-    CloseLocalRound, CloseSession, FinishedRound, LocalRoundEnded, OpenSession, ReportLost,
-    StepDone, SubmitSlice,
-};
+use crate::messages::{CloseSession, LocalRoundEnded, OpenSession, ReportLost, StepDone};
 use crate::peer::{AskError, Peer};
 use crate::recovery::Obituary;
 use crate::registry::{Entry, MemberName, Registry, ShardPeers};
@@ -109,10 +107,10 @@ pub struct ClientSeat {
 
 /// A client's data and states between jobs.
 pub struct Desk {
-    seat: ClientSeat,
-    examples: Box<dyn Examples>,
+    pub(super) seat: ClientSeat,
+    pub(super) examples: Box<dyn Examples>,
     data: Option<Arc<ClientData>>,
-    member: Member,
+    pub(super) member: Member,
 }
 
 impl Desk {
@@ -120,8 +118,8 @@ impl Desk {
         let config = &seat.blueprint.config;
         let store = seat.folder.client_store(seat.id, config);
         let layout = Arc::clone(&seat.blueprint.layout);
-        let member = Member::new(store, layout, config.run.seed, config.optimizer.clone())
-            .with_shared(seat.folder.shared_store(config));
+        let member =
+            Member::new(store, layout, config).with_shared(seat.folder.shared_store(config));
         let (examples, data) =
             (seat.blueprint.examples(seat.id), seat.blueprint.client_data(seat.id));
         Self { seat, examples, data, member }
@@ -147,88 +145,8 @@ impl Desk {
         self.member.commit(retain)
     }
 
-    /// Trains a local round and submits it. When a shard is lost the round starts again from the
-    /// last commit, with the same seeds and so with the same result.
-    pub(super) async fn train(
-        &mut self,
-        attempt: Attempt,
-        base: Round,
-        cancel: Arc<AtomicBool>,
-    ) -> Result<FinishedRound, ClientError> {
-        loop {
-            match self.try_train(attempt, base, &cancel).await {
-                Err(error) => self.replace_lost(error).await?,
-                finished => return finished,
-            }
-        }
-    }
-
-    async fn try_train(
-        &mut self,
-        attempt: Attempt,
-        base: Round,
-        cancel: &Arc<AtomicBool>,
-    ) -> Result<FinishedRound, ClientError> {
-        let heartbeat = Some((attempt, self.seat.supervisor.step_done.clone()));
-        let mut link = self.open_link(base, Arc::clone(cancel), heartbeat).await?;
-        let mut model = self.model(base)?;
-        let config = &self.seat.blueprint.config;
-        let work = LocalWork {
-            run_seed: config.run.seed,
-            client: self.seat.id,
-            round: attempt.round,
-            training: config.training.clone(),
-            optimizer: config.optimizer.clone(),
-            stages: link.stages.len(),
-            device: self.seat.blueprint.client_device(),
-        };
-        let (report, mut cost) =
-            local_round(&mut model, self.examples.as_ref(), &mut link, &work).await?;
-        let (front, back) = model.close();
-        self.member.finish(attempt, base, [(Place::Front, front), (Place::Back, back)]);
-        let slice_bytes = self.submit_through(attempt, &link.stages).await?;
-        cost.bytes_up += slice_bytes;
-        cost.bytes_down += slice_bytes;
-        Ok(FinishedRound { report, cost })
-    }
-
-    /// Submits front, back and, through the shards, the body once more.
-    pub(super) async fn submit(&mut self, attempt: Attempt) -> Result<(), ClientError> {
-        let stages = self.shards()?;
-        self.submit_through(attempt, &stages).await.map(|_| ())
-    }
-
-    /// Returns the bytes of front and back.
-    async fn submit_through(
-        &self,
-        attempt: Attempt,
-        stages: &[Arc<Entry<ShardPeers>>],
-    ) -> Result<u64, ClientError> {
-        let client = self.seat.id;
-        let aggregator = self.seat.registry.aggregator().ok_or_else(no_aggregator)?;
-        let mut bytes = 0;
-        for place in [Place::Front, Place::Back] {
-            let slice = self.member.submission(attempt, place)?;
-            bytes += slice.trained.bytes() as u64;
-            let message = SubmitSlice { attempt, client, place, holder: None, slice };
-            let answer = aggregator.peers.submit.ask(message).await;
-            answer.map_err(|error| lost(&error, aggregator.generation))??;
-        }
-        for entry in stages {
-            let message = CloseLocalRound { client, attempt };
-            let answer = entry.peers.close_round.ask(message).await;
-            match answer.map_err(|error| lost(&error, entry.generation))? {
-                Err(ShardError::Aggregator(error)) => {
-                    return Err(lost(&error, aggregator.generation).into());
-                }
-                receipt => receipt?,
-            };
-        }
-        Ok(bytes)
-    }
-
     /// Asks the supervisor for a successor of the member an error blames; any other error is returned.
-    async fn replace_lost(&self, error: ClientError) -> Result<(), ClientError> {
+    pub(super) async fn replace_lost(&self, error: ClientError) -> Result<(), ClientError> {
         let ClientError::Link(LinkError::Lost { member, generation, cause }) = error else {
             return Err(error);
         };
@@ -255,7 +173,8 @@ impl Desk {
         let after = self.rank(&queries, best).await?;
         let items = self.seat.blueprint.candidates() as usize;
         let ks = cut_offs(&self.seat.blueprint.config.evaluation.ks);
-        let popularity = Popularity::fit(items, &data.users).evaluate(&data.users, Part::Test, &ks);
+        let trained = data.users.iter().filter(|user| self.seat.blueprint.trains_on(user));
+        let popularity = Popularity::fit(items, trained).evaluate(&data.users, Part::Test, &ks);
         let (Some(popularity), Some(before), Some(after_metrics)) =
             (popularity.means(), before.full.means(), after.full.means())
         else {
@@ -286,9 +205,11 @@ impl Desk {
         queries: &[Query<'_>],
         state: Round,
     ) -> Result<RankingSums, ClientError> {
-        let mut link = self.open_link(state, Arc::default(), None).await?;
-        let model = self.model(state)?;
         let config = &self.seat.blueprint.config;
+        let track = Track::ranked(&config.training);
+        let opening = Opening { track, base: state, purpose: Purpose::Ranking };
+        let mut link = self.open_link(self.shards()?, opening, Arc::default(), None).await?;
+        let model = self.model(opening)?;
         let plan = RankingPlan {
             ks: cut_offs(&config.evaluation.ks),
             batch: config.evaluation.batch.get() as usize,
@@ -326,11 +247,11 @@ impl Desk {
         numbered.filter(|(row, _)| drawn.contains(row)).map(|(_, query)| query).collect()
     }
 
-    fn model(&self, state: Round) -> Result<ClientModel, ClientError> {
+    pub(super) fn model(&self, opening: Opening) -> Result<ClientModel, ClientError> {
         let blueprint = &self.seat.blueprint;
         let device = blueprint.client_device();
-        let front = self.member.load(Place::Front, state)?.into_trainable(device);
-        let back = self.member.load(Place::Back, state)?.into_trainable(device);
+        let front = self.member.open(Place::Front, opening, device)?;
+        let back = self.member.open(Place::Back, opening, device)?;
         Ok(ClientModel::new(
             self.seat.backbone.share(),
             &blueprint.layout,
@@ -344,7 +265,7 @@ impl Desk {
     }
 
     /// The replica of every stage that serves this client.
-    fn shards(&self) -> Result<Vec<Arc<Entry<ShardPeers>>>, ClientError> {
+    pub(super) fn shards(&self) -> Result<Vec<Arc<Entry<ShardPeers>>>, ClientError> {
         let stages = self.seat.blueprint.layout.cut.stages().len() as u32;
         let shard = |stage| {
             let (preferred, pool) = (self.seat.replica, self.seat.replicas);
@@ -359,26 +280,21 @@ impl Desk {
         (0..stages).map(shard).collect()
     }
 
-    async fn open_link(
+    pub(super) async fn open_link(
         &self,
-        base: Round,
+        stages: Vec<Arc<Entry<ShardPeers>>>,
+        opening: Opening,
         cancel: Arc<AtomicBool>,
-        heartbeat: Option<(Attempt, Peer<StepDone>)>,
+        heartbeat: Option<Heartbeat>,
     ) -> Result<ShardLink, ClientError> {
-        let (client, stages) = (self.seat.id, self.shards()?);
+        let client = self.seat.id;
         for entry in &stages {
-            let answer = entry.peers.open.ask(OpenSession { client, base }).await;
+            let answer = entry.peers.open.ask(OpenSession { client, opening }).await;
             answer.map_err(|error| lost(&error, entry.generation))??;
         }
         let permits = Arc::clone(&self.seat.permits);
         Ok(ShardLink { client, stages, permits, cancel, heartbeat })
     }
-}
-
-/// The aggregator's restart budget is spent: there is nobody to submit to.
-fn no_aggregator() -> ClientError {
-    let reason = "it has no restarts left".to_owned();
-    ClientError::NotReplaced { member: MemberName::Aggregator, reason }
 }
 
 fn queries(data: &ClientData, part: Part) -> Vec<Query<'_>> {

@@ -41,7 +41,17 @@ pub struct ShardLink {
     pub(super) stages: Vec<Arc<Entry<ShardPeers>>>,
     pub(super) permits: Arc<Semaphore>,
     pub(super) cancel: Arc<AtomicBool>,
-    pub(super) heartbeat: Option<(Attempt, Peer<StepDone>)>,
+    pub(super) heartbeat: Option<Heartbeat>,
+}
+
+/// Whom a local round tells of its steps, and how far along it is in them.
+pub struct Heartbeat {
+    pub(super) attempt: Attempt,
+    pub(super) supervisor: Peer<StepDone>,
+    /// Passes over the client's rows that are done.
+    pub(super) passes_done: u64,
+    /// Passes of the local round.
+    pub(super) passes: u64,
 }
 
 impl ShardLink {
@@ -123,10 +133,10 @@ impl BodyLink for ShardLink {
     }
 
     fn progress(&mut self, step: StepId, of: u64) {
-        if let Some((attempt, peer)) = &self.heartbeat {
-            let message =
-                StepDone { attempt: *attempt, client: self.client, done: step.step + 1, of };
-            if !peer.tell(message) {
+        if let Some(Heartbeat { attempt, supervisor, passes_done, passes }) = &self.heartbeat {
+            let (done, of) = (passes_done * of + step.step + 1, passes * of);
+            let message = StepDone { attempt: *attempt, client: self.client, done, of };
+            if !supervisor.tell(message) {
                 tracing::debug!(client = %self.client, %step, "heartbeat lost: mailbox full");
             }
         }

@@ -5,6 +5,7 @@
 
 mod desk;
 mod link;
+mod train;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,8 @@
 //! Puts users on clients.
 //!
 //! Clients are dense from 0. K-means and `uniform` clients come largest first, named ones (`file`,
-//! `attribute`) in the order of their names (as numbers where all are), `per-user` in user order.
+//! `attribute`) in the order of their names (as numbers where all are), `per-user` in user order. With
+//! `clients.pooled` all of them are one client in the end.
 
 mod factors;
 mod kmeans;
@@ -54,6 +55,7 @@ pub fn assign(
         client: ClientId(id),
         users: members.into_iter().map(|user| users[user].clone()).collect(),
     };
+    let groups = if config.pooled { vec![groups.concat()] } else { groups };
     Ok((0..).zip(groups).map(client).collect())
 }
 

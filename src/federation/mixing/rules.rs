@@ -90,7 +90,8 @@ impl MixingRule for FedAvg {
             sizes.push(*size as f64);
         }
         if sizes.iter().all(|&size| size == 0.0) {
-            return Err(MixingError::NoData);
+            // Nobody trained, as when few rows meet a small sample of the clients: nothing to average.
+            return Local.weights(input);
         }
         let rows = Matrix::from_fn(clients.len(), |_, i| sizes[i]);
         MixingWeights::normalised(clients, &Grouped::One(rows))

@@ -1,6 +1,6 @@
 //! Transitions of the round state machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rand::seq::index;
 use tracing::warn;
@@ -64,8 +64,8 @@ enum Member {
 impl RoundMachine {
     /// A machine that goes on from `state`.
     pub fn new(rules: RoundRules, state: FederationState) -> Self {
-        let (phase, stop_requested) = (Phase::Idle, false);
-        Self { rules, state, first_attempt: 0, attempt: 0, phase, stop_requested }
+        let phase = Phase::Idle;
+        Self { rules, state, first_attempt: 0, attempt: 0, phase, stop_requested: false }
     }
 
     /// Numbers the attempts of every round from `first`.
@@ -329,15 +329,22 @@ impl RoundMachine {
             (*client, participant)
         });
         let participants: BTreeMap<ClientId, Participant> = participants.collect();
-        let shared = !self.adopters(&reports, &absent).is_empty();
+        let shared = !self.rules.adoption.adopters(&self.state, &reports, &absent).is_empty();
         let command = Command::Mix { attempt, participants, shared };
         self.phase = Phase::Mixing { reports, absent };
         vec![command]
     }
 
+    /// Heating over the clients that trained. One without rows is fully open: it has learnt nothing
+    /// of its own, and its loss of 0 would move the others' shares and median.
     fn openness(&self, reports: &Reports) -> Result<BTreeMap<ClientId, f64>, HeatingError> {
-        let losses = reports.iter().map(|(client, report)| (*client, report.loss)).collect();
-        Heating::new(&self.state.heating)?.openness(&losses, self.state.committed)
+        let measured = |(client, report): (&ClientId, &LocalRoundReport)| {
+            Some((*client, report.measured_loss()?))
+        };
+        let losses = reports.iter().filter_map(measured).collect();
+        let heated = Heating::new(&self.state.heating)?.openness(&losses, self.state.committed)?;
+        let of = |client: &ClientId| (*client, heated.get(client).copied().unwrap_or(1.0));
+        Ok(reports.keys().map(of).collect())
     }
 
     fn on_staged(&mut self, attempt: Attempt) -> Vec<Command> {
@@ -346,7 +353,7 @@ impl RoundMachine {
         }
         let Phase::Mixing { reports, absent } = &mut self.phase else { return Vec::new() };
         let (reports, absent) = (std::mem::take(reports), std::mem::take(absent));
-        let adopted = self.adopters(&reports, &absent);
+        let adopted = self.rules.adoption.adopters(&self.state, &reports, &absent);
         let mut next = self.state.clone();
         next.committed = self.state.committed.next();
         for client in reports.keys().chain(&adopted) {
@@ -356,16 +363,6 @@ impl RoundMachine {
         next.following.extend(&adopted);
         self.phase = Phase::Committing { next: next.clone() };
         vec![Command::Commit { attempt, state: Box::new(next), absent }]
-    }
-
-    /// Clients without a part in the mix that go on from the shared mean.
-    fn adopters(&self, reports: &Reports, absent: &Absences) -> BTreeSet<ClientId> {
-        let (state, adoption) = (&self.state, self.rules.adoption);
-        let without = state.slices.keys().filter(|client| !reports.contains_key(client));
-        let adopts = |client: &&ClientId| {
-            adoption.adopts(absent.contains_key(client), state.is_newcomer(**client))
-        };
-        without.filter(adopts).copied().collect()
     }
 
     fn on_committed(&mut self, now_ms: u64, attempt: Attempt) -> Vec<Command> {

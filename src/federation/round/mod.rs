@@ -32,13 +32,22 @@ pub struct Attempt {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LocalRoundReport {
     /// Sum of the loss over the trained labels divided by their number, in nats; L_c of method.md 1.
+    /// 0 without any label, as at a client without rows: it says nothing then, and heating does not
+    /// look at it.
     pub loss: f64,
     /// Labels trained on.
     pub labels: u64,
     /// Optimiser steps made.
     pub steps: u64,
-    /// Training rows of the client: its data size.
+    /// Rows that the client trains on, few-shot only those drawn: its data size.
     pub rows: u64,
+}
+
+impl LocalRoundReport {
+    /// L_c, if anything was trained on.
+    pub fn measured_loss(&self) -> Option<f64> {
+        (self.labels > 0).then_some(self.loss)
+    }
 }
 
 /// Why a client has no part in a round's mix. It keeps its own state and joins the next round.

@@ -79,7 +79,10 @@ impl RoundRow {
         evaluation: Option<(&BTreeMap<ClientId, Metrics>, f64)>,
     ) -> Self {
         let Committed { attempt, clients, absent, .. } = committed;
-        let losses = clients.iter().map(|(client, part)| (*client, part.report.loss));
+        let measured = |(client, part): (&ClientId, &ClientRound)| {
+            Some((*client, part.report.measured_loss()?))
+        };
+        let losses = clients.iter().filter_map(measured);
         let metrics = evaluation.into_iter().flat_map(|(clients, _)| clients);
         let ndcg = balance_of(metrics.filter_map(|(client, m)| Some((*client, ndcg10(m)?))));
         let traffic = clients.values().map(|part| part.cost.bytes_up + part.cost.bytes_down);

@@ -1,0 +1,156 @@
+//! A client's local round: trained through the split model, submitted with receipts, trained again
+//! where a shard was lost.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use fellrec::cost::ClientCost;
+use fellrec::federation::member::{Opening, Purpose};
+use fellrec::federation::round::{Attempt, LocalRoundReport};
+use fellrec::federation::track::Track;
+use fellrec::ids::Round;
+use fellrec::model::cut::Place;
+use fellrec::training::{LocalWork, local_round};
+
+use super::desk::{ClientError, Desk};
+use super::link::{Heartbeat, lost};
+use crate::messages::{CloseLocalRound, FinishedRound, KeepPersonal, SubmitSlice};
+use crate::registry::{Entry, MemberName, ShardPeers};
+use crate::shard::ShardError;
+
+/// One try at a local round.
+struct LocalAttempt {
+    attempt: Attempt,
+    base: Round,
+    /// The shards that serve all of it.
+    stages: Vec<Arc<Entry<ShardPeers>>>,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Desk {
+    /// Trains a local round and submits it. When a shard is lost the round starts again from the
+    /// last commit, with the same seeds and so with the same result.
+    pub(super) async fn train(
+        &mut self,
+        attempt: Attempt,
+        base: Round,
+        cancel: Arc<AtomicBool>,
+    ) -> Result<FinishedRound, ClientError> {
+        loop {
+            match self.try_train(attempt, base, &cancel).await {
+                Err(error) => self.replace_lost(error).await?,
+                finished => return finished,
+            }
+        }
+    }
+
+    async fn try_train(
+        &mut self,
+        attempt: Attempt,
+        base: Round,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<FinishedRound, ClientError> {
+        // The same life of every shard in both passes: a successor would hold only the second one's.
+        let stages = self.shards()?;
+        let local = LocalAttempt { attempt, base, stages, cancel: Arc::clone(cancel) };
+        let mut cost = ClientCost::default();
+        if Track::all(&self.seat.blueprint.config.training).contains(&Track::Personal) {
+            let (_, spent) = self.pass(Track::Personal, &local).await?;
+            self.keep_personal(&local).await?;
+            cost += spent;
+        }
+        let (report, spent) = self.pass(Track::Global, &local).await?;
+        cost += spent;
+        let slice_bytes = self.submit_through(attempt, &local.stages).await?;
+        cost.bytes_up += slice_bytes;
+        cost.bytes_down += slice_bytes;
+        Ok(FinishedRound { report, cost })
+    }
+
+    /// Trains one of the client's models over its rows. The passes of a round have the same seeds:
+    /// the same batches and masks.
+    async fn pass(
+        &mut self,
+        track: Track,
+        local: &LocalAttempt,
+    ) -> Result<(LocalRoundReport, ClientCost), ClientError> {
+        let LocalAttempt { attempt, base, stages, cancel } = local;
+        let config = &self.seat.blueprint.config;
+        let tracks = Track::all(&config.training);
+        let heartbeat = Heartbeat {
+            attempt: *attempt,
+            supervisor: self.seat.supervisor.step_done.clone(),
+            passes_done: tracks.iter().take_while(|earlier| **earlier != track).count() as u64,
+            passes: tracks.len() as u64,
+        };
+        let opening = Opening { track, base: *base, purpose: Purpose::Training };
+        let (stages, cancel) = (stages.clone(), Arc::clone(cancel));
+        let mut link = self.open_link(stages, opening, cancel, Some(heartbeat)).await?;
+        let mut model = self.model(opening)?;
+        let work = LocalWork {
+            run_seed: config.run.seed,
+            client: self.seat.id,
+            round: attempt.round,
+            training: config.training.clone(),
+            optimizer: config.optimizer.clone(),
+            stages: link.stages.len(),
+            device: self.seat.blueprint.client_device(),
+        };
+        let trained = local_round(&mut model, self.examples.as_ref(), &mut link, &work).await?;
+        let (front, back) = model.close();
+        let parts = [(Place::Front, front), (Place::Back, back)];
+        self.member.finish(track, *attempt, *base, parts);
+        Ok(trained)
+    }
+
+    /// Has every shard keep the body of the personal model.
+    async fn keep_personal(&self, local: &LocalAttempt) -> Result<(), ClientError> {
+        for entry in &local.stages {
+            let message = KeepPersonal { client: self.seat.id, attempt: local.attempt };
+            let answer = entry.peers.keep_personal.ask(message).await;
+            answer.map_err(|error| lost(&error, entry.generation))??;
+        }
+        Ok(())
+    }
+
+    /// Submits front, back and, through the shards, the body once more.
+    pub(super) async fn submit(&mut self, attempt: Attempt) -> Result<(), ClientError> {
+        let stages = self.shards()?;
+        self.submit_through(attempt, &stages).await.map(|_| ())
+    }
+
+    /// Returns the bytes of front and back.
+    async fn submit_through(
+        &self,
+        attempt: Attempt,
+        stages: &[Arc<Entry<ShardPeers>>],
+    ) -> Result<u64, ClientError> {
+        let client = self.seat.id;
+        let aggregator = self.seat.registry.aggregator().ok_or_else(no_aggregator)?;
+        let mut bytes = 0;
+        for place in [Place::Front, Place::Back] {
+            let slice = self.member.submission(attempt, place)?;
+            bytes += slice.trained.bytes() as u64;
+            let message = SubmitSlice { attempt, client, place, holder: None, slice };
+            let answer = aggregator.peers.submit.ask(message).await;
+            answer.map_err(|error| lost(&error, aggregator.generation))??;
+        }
+        for entry in stages {
+            let message = CloseLocalRound { client, attempt };
+            let answer = entry.peers.close_round.ask(message).await;
+            match answer.map_err(|error| lost(&error, entry.generation))? {
+                Err(ShardError::Aggregator(error)) => {
+                    return Err(lost(&error, aggregator.generation).into());
+                }
+                receipt => receipt?,
+            };
+        }
+        Ok(bytes)
+    }
+}
+
+/// The aggregator's restart budget is spent: there is nobody to submit to.
+fn no_aggregator() -> ClientError {
+    let reason = "it has no restarts left".to_owned();
+    ClientError::NotReplaced { member: MemberName::Aggregator, reason }
+}
