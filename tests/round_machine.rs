@@ -42,6 +42,19 @@ fn a_round_goes_open_screen_mix_commit_evaluate() {
     assert_eq!(machine.state().best[&ClientId(1)].round, Round(0));
 }
 
+/// A tie keeps the earlier state; at 0 it says nothing, and the state that learnt longer is kept.
+#[test]
+fn the_best_state_of_a_client_is_the_earliest_of_the_best_unless_nothing_was_found() {
+    let mut machine = machine(2, &["federation.rounds=2"]);
+    let (first, _) = open(&mut machine, Event::Start, &[0.0, 0.2]);
+    commit(&mut machine, first, &clients(2));
+    let (second, _) = open(&mut machine, Event::Committed { attempt: first }, &[0.0, 0.2]);
+    commit(&mut machine, second, &clients(2));
+    finish(&mut machine, Event::Committed { attempt: second }, &[0.0, 0.1]);
+    let best = |client| machine.state().best[&ClientId(client)].round;
+    assert_eq!((best(0), best(1)), (Round(2), Round(0)));
+}
+
 /// The sampled share is the config's: rounded, at least one (`FederationConfig::participants`).
 #[test]
 fn as_many_clients_are_sampled_as_the_config_says() {

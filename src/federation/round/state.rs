@@ -54,7 +54,8 @@ impl FederationState {
         }
     }
 
-    /// Takes in the validation of the committed state. A tie keeps the earlier state.
+    /// Takes in the validation of the committed state. A tie keeps the earlier state, but for a tie at
+    /// 0, which says nothing (a client of one user mostly has it): the state that learnt longer stays.
     ///
     /// Clients that are not of the federation and values that are not finite do not count: a NaN
     /// would be the best for ever, and no manifest could hold it.
@@ -67,7 +68,8 @@ impl FederationState {
         let measured: Vec<(ClientId, f64)> = known.filter_map(finite).collect();
         for (client, value) in &measured {
             let round = self.slices[client];
-            let better = self.best.get(client).is_none_or(|best| *value > best.ndcg);
+            let better =
+                self.best.get(client).is_none_or(|best| *value > best.ndcg || best.ndcg == 0.0);
             if better {
                 self.best.insert(*client, Best { round, ndcg: *value });
             }
