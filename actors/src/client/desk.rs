@@ -28,6 +28,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::link::{LinkError, ShardLink, lost};
+use super::ranks::{RanksError, keep_ranks};
 use crate::folder::RunFolder;
 use crate::messages::{
     CloseLocalRound, CloseSession, FinishedRound, LocalRoundEnded, OpenSession, ReportLost,
@@ -60,6 +61,9 @@ pub enum ClientError {
     /// The aggregator refused a slice.
     #[error(transparent)]
     Refused(#[from] CollectionError),
+    /// The ranks of its users could not be kept.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// A dead member could not be replaced.
     #[error("{member} cannot be replaced: {reason}")]
     NotReplaced {
@@ -252,6 +256,7 @@ impl Desk {
         let queries = queries(&data, Part::Test);
         let before = self.rank(&queries, Round(0)).await?;
         let after = self.rank(&queries, best).await?;
+        keep_ranks(&self.seat, &after.users)?;
         let items = self.seat.blueprint.candidates() as usize;
         let ks = cut_offs(&self.seat.blueprint.config.evaluation.ks);
         let popularity = Popularity::fit(items, &data.users).evaluate(&data.users, Part::Test, &ks);

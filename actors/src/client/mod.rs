@@ -5,6 +5,7 @@
 
 mod desk;
 mod link;
+mod ranks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,7 @@ use fellrec::ranking::Metrics;
 use tracing::{Instrument, info, info_span, warn};
 
 pub use desk::{ClientError, ClientSeat, SupervisorPeers};
+pub use ranks::RanksError;
 
 use crate::messages::{
     AbandonRound, CommitRound, Crash, EvaluateRound, FinishedRound, LocalRoundEnded, OpenRound,
