@@ -33,7 +33,7 @@
 //!
 //! | base | model and data | a client's work | the federation | a run |
 //! |---|---|---|---|---|
-//! | [`ids`], [`seed`], [`config`] | [`data`], [`model`] | [`split`], [`training`], [`ranking`], [`cost`] | [`federation`], [`checkpoint`] | [`blueprint`], [`history`], [`report`] |
+//! | [`ids`], [`seed`], [`config`] | [`data`], [`model`] | [`split`], [`training`], [`ranking`], [`cost`] | [`federation`], [`checkpoint`] | [`blueprint`], [`history`], [`report`], [`study`] |
 //!
 //! # Reading order
 //!
@@ -58,4 +58,5 @@ pub mod ranking;
 pub mod report;
 pub mod seed;
 pub mod split;
+pub mod study;
 pub mod training;

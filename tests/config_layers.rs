@@ -9,6 +9,7 @@ fn layers(file: Option<&str>, env: &[(&str, &str)], sets: &[&str]) -> Layers {
         file: file.map(str::to_owned),
         env: env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         sets: sets.iter().map(|set| set.to_string()).collect(),
+        method: None,
     }
 }
 

@@ -33,7 +33,8 @@ fn circles(svg: &str) -> usize {
 #[test]
 fn a_band_stops_at_a_gap() -> Result<()> {
     let points = |middle| vec![(0, 0.1, 0.3), (1, 0.2, 0.4), (2, middle, 0.4), (3, 0.2, 0.5)];
-    let band = |middle| [Band { name: "middle half".to_owned(), points: points(middle) }];
+    let band =
+        |middle| [Band { name: Some("middle half".to_owned()), line: 0, points: points(middle) }];
     let polygons = |svg: &str| svg.matches("<polygon").count();
     let (whole, cut) =
         (line_plot(&LABELS, &band(0.1), &[])?, line_plot(&LABELS, &band(f64::NAN), &[])?);

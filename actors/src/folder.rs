@@ -4,10 +4,13 @@
 //! config.toml          resolved config            events.jsonl   history (fellrec::history)
 //! rounds/round-N/      supervisor's manifest      log.jsonl      tracing
 //! clients/client-C/    front and back by round    report.html    what a person looks at
+//!   test-ranks.csv       ranks of its test users, with evaluation.keep_ranks
 //! shards/stage-S/client-C/                        body slices by round
 //! shared/                                         mean of the mixed models, where somebody starts from it
 //! ```
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use fellrec::checkpoint::{MemberStore, RunStore};
@@ -57,6 +60,11 @@ impl RunFolder {
         self.member_store(&client_path(client), config)
     }
 
+    /// Ranks of a client's test users.
+    pub fn test_ranks(&self, client: ClientId) -> PathBuf {
+        self.root.join(client_path(client)).join("test-ranks.csv")
+    }
+
     /// A client's states of one stage; every replica of the stage uses the same folder.
     pub fn stage_store(&self, stage: u32, client: ClientId, config: &Config) -> MemberStore {
         self.member_store(&stage_path(stage, client), config)
@@ -67,6 +75,23 @@ impl RunFolder {
         SharedStore::new(self.member_store(SHARED_PATH, config), config.optimizer.clone())
     }
 
+    /// Removes all states and manifests: what is left can be read, and not be resumed.
+    pub fn remove_states(&self) -> io::Result<()> {
+        // Manifests first: a run must not look as if it could be resumed without its states.
+        for folder in ["rounds", "shards", SHARED_PATH] {
+            remove(&self.root.join(folder))?;
+        }
+        for client in fs::read_dir(self.root.join("clients"))? {
+            for state in fs::read_dir(client?.path())? {
+                let state = state?;
+                if state.file_type()?.is_dir() {
+                    remove(&state.path())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The store of a member by its path in a manifest.
     pub fn member_store(&self, path: &str, config: &Config) -> MemberStore {
         MemberStore::new(self.root.join(path), &config.optimizer, config.checkpoint.fsync)
@@ -75,6 +100,21 @@ impl RunFolder {
 
 /// The store of the shared means within the run folder.
 pub const SHARED_PATH: &str = "shared";
+
+/// A file that is there whole or not at all: a run folder with half a config could not be resumed.
+pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    fs::write(&partial, text)?;
+    fs::rename(&partial, path)
+}
+
+/// Removes a folder if it is there.
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
 
 /// A client's store within the run folder.
 pub fn client_path(client: ClientId) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{info, warn};
 
-use crate::folder::RunFolder;
+use crate::folder::{RunFolder, write_whole};
 use crate::journal::{Journal, JournalError, Observer};
 use crate::messages::StopRun;
 use crate::recovery::{ComputeThread, RuleFactory, Spawner};
@@ -192,13 +192,6 @@ impl Federation {
             Ok(outcome?)
         }
     }
-}
-
-/// A file that is there whole or not at all: a run folder with half a config could not be resumed.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, text)?;
-    std::fs::rename(&partial, path)
 }
 
 /// Compute threads of a run: as configured, or one for each core.

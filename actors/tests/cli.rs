@@ -48,7 +48,9 @@ fn help_lists_the_subcommands_and_documents_the_exit_codes() {
     for word in commands.into_iter().chain(["Exit codes:", "130", "Examples:"]) {
         assert!(help.contains(word), "{word} is not in\n{help}");
     }
-    for command in [&["simulate"][..], &["resume"], &["bench", "round"], &["data", "inspect"]] {
+    for command in
+        [&["simulate"][..], &["resume"], &["bench", "round"], &["data", "inspect"], &["compare"]]
+    {
         let help = stdout(&fellrec(&[command, &["--help"]].concat()));
         assert!(help.contains("Examples:"), "{command:?}: {help}");
     }
@@ -192,6 +194,43 @@ fn data_inspect_reads_what_init_described() {
     // More clients than users shows only against the data.
     let output = fellrec_in(folder.path(), &[], &["data", "inspect", "-c", "fellrec.toml"]);
     assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+}
+
+#[test]
+fn compare_lists_its_methods_and_plans_without_running() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = stdout(&fellrec(&["compare", "--list"]));
+    for method in ["local", "fedavg", "fellrec-no-heating", "fellrec+"] {
+        assert!(list.contains(method), "{method} is not in\n{list}");
+    }
+    let args = ["compare", "--methods", "local,fedavg", "--seeds", "1,7", "-o", "s", "--dry-run"];
+    let output = fellrec_in(folder.path(), &[], &args);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("2 methods, 2 seeds: 4 runs"), "{}", stdout(&output));
+    assert!(!folder.path().join("s").exists());
+}
+
+#[test]
+fn compare_refuses_what_it_cannot_run_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine.toml"), "[mixing]\nrul = \"local\"\n").unwrap();
+    for (args, expected) in [
+        (&["-m", "fedvag"][..], "unknown method `fedvag`, did you mean `fedavg`?"),
+        (&["-m", "local,local"], "method `local` is given twice"),
+        (&["-m", "local", "--seeds", "1,2,1"], "seed 1 is given twice"),
+        (&["-m", "local", "--seeds", "1,x"], "invalid value 'x' for '--seeds"),
+        (&["-m", "local", "--baseline", "fedavg"], "--baseline fedavg is not among the methods"),
+        (&["-m", "nowhere.toml"], "no method file at nowhere.toml"),
+        (&["-m", "mine.toml"], "method `mine` was refused: mine.toml:2: unknown key `mixing.rul`"),
+        (&["-m", "local,fedavg:model.heads=3"], "method `fedavg:model.heads=3` was refused: "),
+        (&["-m", "fedavg:model.heads=3"], "model.heads = 3 (method fedavg:model.heads=3, "),
+        (&["-m", "local", "--set", "model.hiden=3"], "did you mean `model.hidden`?"),
+    ] {
+        let output = fellrec_in(folder.path(), &[], &[&["compare", "-o", "s"], args].concat());
+        assert_eq!(code(&output), Some(2), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
+        assert!(!folder.path().join("s").exists(), "{args:?}");
+    }
 }
 
 #[test]

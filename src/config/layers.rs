@@ -1,10 +1,10 @@
-//! Resolves the layers: default < file or preset < environment < `--set`.
+//! Resolves the layers: default < file or preset < environment < `--set` < a method of a study.
 //!
 //! Merging is the `config` crate's. Its own deserialiser is forgiving (`"yes"` is a number to it), so the
 //! merged tree is read by `toml`'s, which is not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::{Config as Merged, ValueKind};
 use serde::de::DeserializeOwned;
@@ -20,6 +20,19 @@ pub struct Layers {
     /// Environment variables; those without the prefix `FELLREC__` are left alone.
     pub env: Vec<(String, String)>,
     /// `section.key=value`, later ones win.
+    pub sets: Vec<String>,
+    /// Above all others.
+    pub method: Option<MethodLayer>,
+}
+
+/// What a method of a study decides, whatever else is configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MethodLayer {
+    /// Name of the method, for messages.
+    pub name: String,
+    /// A file of differences.
+    pub file: Option<PathBuf>,
+    /// `section.key=value` above the file, later ones win.
     pub sets: Vec<String>,
 }
 
@@ -45,6 +58,10 @@ impl Loaded {
         stack.extend(layers.file.as_deref().map(file_layer).transpose()?);
         stack.push(Layer::from_environment(&layers.env));
         stack.push(Layer::from_arguments(&layers.sets)?);
+        if let Some(MethodLayer { name, file, sets }) = &layers.method {
+            stack.extend(file.as_deref().map(read_file).transpose()?);
+            stack.push(Layer::from_method(name, sets)?);
+        }
 
         let mut merged = Merged::builder();
         let mut origins = BTreeMap::new();
@@ -106,9 +123,13 @@ fn file_layer(name: &str) -> Result<Layer, ConfigError> {
     if !path.exists() {
         return Err(ConfigError::UnknownFile { name: name.into(), presets: Preset::names() });
     }
+    read_file(path)
+}
+
+fn read_file(path: &Path) -> Result<Layer, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    Layer::from_toml(&text, TextKind::File(name))
+    Layer::from_toml(&text, TextKind::File(&path.display().to_string()))
 }
 
 fn is_section(key: &str, known: &BTreeSet<String>) -> bool {

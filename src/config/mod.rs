@@ -29,7 +29,7 @@ pub use federation::{
     MixingRuleKind, Normalisation, Quorum, ScreeningConfig, SimilarityKind,
 };
 pub use keys::{KeyDoc, keys};
-pub use layers::{Layers, Loaded};
+pub use layers::{Layers, Loaded, MethodLayer};
 pub use model::{BackboneKind, LoraConfig, ModelConfig, Projection, SplitConfig, Trainable};
 pub use optional::OrNone;
 pub use presets::{DEFAULT_TOML, PRESETS, Preset};

@@ -37,6 +37,13 @@ pub enum Origin {
         /// What followed `--set`.
         argument: String,
     },
+    /// A method of a study.
+    Method {
+        /// Its name.
+        name: String,
+        /// What it sets.
+        argument: String,
+    },
 }
 
 impl fmt::Display for Origin {
@@ -47,6 +54,7 @@ impl fmt::Display for Origin {
             Origin::File { path, line } => write!(f, "{path}:{line}"),
             Origin::Environment { variable } => write!(f, "environment {variable}"),
             Origin::Argument { argument } => write!(f, "--set {argument}"),
+            Origin::Method { name, argument } => write!(f, "method {name}, {argument}"),
         }
     }
 }
@@ -125,12 +133,24 @@ impl Layer {
 
     /// Takes `section.key=value` arguments; values are read as TOML, or else as text.
     pub fn from_arguments(arguments: &[String]) -> Result<Self, ConfigError> {
+        Self::from_sets(arguments, |argument| Origin::Argument { argument })
+    }
+
+    /// As [`Layer::from_arguments`], for what a method sets.
+    pub fn from_method(name: &str, sets: &[String]) -> Result<Self, ConfigError> {
+        Self::from_sets(sets, |argument| Origin::Method { name: name.to_owned(), argument })
+    }
+
+    fn from_sets(
+        arguments: &[String],
+        origin: impl Fn(String) -> Origin,
+    ) -> Result<Self, ConfigError> {
         let mut leaves = Vec::new();
         for argument in arguments {
             let (key, value) = argument
                 .split_once('=')
                 .ok_or_else(|| ConfigError::NoAssignment { argument: argument.clone() })?;
-            let origin = Origin::Argument { argument: argument.clone() };
+            let origin = origin(argument.clone());
             let key = key.trim().to_owned();
             leaves.push(Leaf { key, kind: parse_value(value), origin });
         }

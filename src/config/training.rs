@@ -45,4 +45,5 @@ pub struct EvaluationConfig {
     pub validation_users: OrNone<NonZeroU32>,
     pub batch: NonZeroU32,
     pub sampled_negatives: OrNone<NonZeroU32>,
+    pub keep_ranks: bool,
 }

@@ -2,7 +2,7 @@
 
 use tch::{Device, Tensor, no_grad};
 
-use super::{MetricSums, SampledProtocol, ranks, sampled_ranks};
+use super::{MetricSums, SampledProtocol, UserRanks, ranks, sampled_ranks};
 use crate::data::Query;
 use crate::split::ClientModel;
 use crate::training::BodyLink;
@@ -26,13 +26,15 @@ pub struct RankingPlan {
     pub sampled: Option<SampledProtocol>,
 }
 
-/// Sums over the ranked users.
+/// Sums over the ranked users, and what they are sums of.
 #[derive(Clone, Debug)]
 pub struct RankingSums {
     /// Over the full catalogue, known items masked.
     pub full: MetricSums,
     /// Against sampled negatives.
     pub sampled: Option<MetricSums>,
+    /// Ranks over the full catalogue, in the order of the queries. They stay with the client.
+    pub users: Vec<UserRanks>,
 }
 
 /// Ranks the targets of every query over the full catalogue, the user's known history masked.
@@ -75,7 +77,9 @@ pub async fn rank_users<L: BodyLink>(
             sums.add(sampled_ranks);
         }
     }
-    Ok(RankingSums { full, sampled })
+    let user = |(query, (ranks, _)): (&Query<'_>, _)| UserRanks { user: query.user, ranks };
+    let users = queries.iter().zip(found).map(user).collect();
+    Ok(RankingSums { full, sampled, users })
 }
 
 /// Newest items of every row's history `[B, T]`, right-padded, and the index of its last one `[B]`.

@@ -9,6 +9,7 @@ mod metrics;
 mod popularity;
 mod ranks;
 mod sampled;
+mod user_ranks;
 
 pub use balance::{Balance, BalanceError, ClientRatios, ClientValue};
 pub use evaluate::{RankingPlan, RankingSums, rank_users};
@@ -16,3 +17,4 @@ pub use metrics::{MetricSums, Metrics};
 pub use popularity::Popularity;
 pub use ranks::ranks;
 pub use sampled::{SampledProtocol, sampled_ranks};
+pub use user_ranks::{UserRanks, UserRanksError};

@@ -6,7 +6,7 @@
 //! Rounds are counted as people do: "round k" is the k-th, whose commit makes state k, and state 0
 //! is the start. In the event log the same round has the number k - 1.
 
-mod format;
+pub(crate) mod format;
 mod history;
 mod page;
 pub mod plots;
@@ -23,6 +23,7 @@ use thiserror::Error;
 
 pub use history::{CommittedRound, Evaluation, Finish, History, Incident};
 pub use page::html;
+pub(crate) use series::quantile;
 pub use series::{Quantity, Series, Spread, spread};
 pub use summary::{KeyFigure, Protocol, RunState, Summary};
 

@@ -121,7 +121,7 @@ pub fn spread(series: &Series) -> Vec<Spread> {
 }
 
 /// The value below which `share` of the ascending `values` lie, interpolated between neighbours.
-pub(super) fn quantile(values: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     let place = share * (values.len() - 1) as f64;
     let (below, above) = (values[place.floor() as usize], values[place.ceil() as usize]);
     below + place.fract() * (above - below)

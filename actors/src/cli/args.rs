@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 use fellrec::config::{
-    ConfigError, ENVIRONMENT_PREFIX, Layers, Loaded, LoggingConfig, Preset, Violation,
+    ConfigError, ENVIRONMENT_PREFIX, Layers, Loaded, LoggingConfig, MethodLayer, Preset, Violation,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -36,7 +36,7 @@ impl ConfigArgs {
             let folder = toml::Value::String(folder.display().to_string());
             sets.push(format!("data.path={folder}"));
         }
-        Layers { file: self.config.clone(), env, sets }
+        Layers { file: self.config.clone(), env, sets, method: None }
     }
 
     /// Resolves and validates the configuration, log filters included.
@@ -44,7 +44,15 @@ impl ConfigArgs {
     /// # Errors
     /// See [`Loaded::load`].
     pub fn load(&self) -> Result<Loaded, ConfigError> {
-        let loaded = Loaded::load(&self.layers())?;
+        self.load_with(None)
+    }
+
+    /// As [`ConfigArgs::load`], with what a method of a study sets above all layers.
+    ///
+    /// # Errors
+    /// See [`Loaded::load`].
+    pub fn load_with(&self, method: Option<MethodLayer>) -> Result<Loaded, ConfigError> {
+        let loaded = Loaded::load(&Layers { method, ..self.layers() })?;
         check_filters(&loaded)?;
         Ok(loaded)
     }

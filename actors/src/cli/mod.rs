@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod compare;
 mod completions;
 mod config;
 mod data;
@@ -65,6 +66,7 @@ Exit codes:
 Examples:
   fellrec simulate                                    the synthetic demo data, all defaults
   fellrec simulate --config ml-1m --data data/ml-1m   MovieLens-1M
+  fellrec compare --list                              methods to compare, several seeds each
   fellrec config keys mixing                          what the keys of a section mean
   fellrec doctor                                      is this machine ready?";
 
@@ -85,6 +87,7 @@ pub struct Cli {
 #[allow(missing_docs, reason = "documented at the argument structs, whose words become the help")]
 pub enum Command {
     Simulate(simulate::SimulateArgs),
+    Compare(compare::CompareArgs),
     Resume(resume::ResumeArgs),
     Report(report::ReportArgs),
     #[command(subcommand)]
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
     let Cli { verbosity, command } = Cli::parse();
     let status = match command {
         Command::Simulate(args) => simulate::run(args, &verbosity),
+        Command::Compare(args) => compare::run(args, &verbosity),
         Command::Resume(args) => resume::run(args, &verbosity),
         Command::Report(args) => report::run(args),
         Command::Bench(command) => bench::run(command, &verbosity),
@@ -121,6 +125,7 @@ fn failed(error: &anyhow::Error) -> ExitStatus {
         // A transparent error hides the one within from the chain.
         Some(BlueprintError::Config(_)) => true,
         Some(BlueprintError::Data(error)) => is_setting(error),
+        _ if cause.is::<compare::PlanError>() => true,
         _ => cause.is::<ConfigError>() || cause.downcast_ref().is_some_and(is_setting),
     });
     if is_usage { ExitStatus::Usage } else { ExitStatus::Failure }

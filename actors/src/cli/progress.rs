@@ -29,6 +29,13 @@ pub struct Progress {
 #[derive(Clone)]
 pub struct AboveBar(ProgressBar);
 
+impl AboveBar {
+    /// Above this bar, and all others that it is drawn with.
+    pub fn new(bar: ProgressBar) -> Self {
+        Self(bar)
+    }
+}
+
 impl Write for AboveBar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.suspend(|| io::stderr().write(bytes))
@@ -66,7 +73,7 @@ impl Progress {
 
     /// Where log lines go, so that they and the bar do not run into each other.
     pub fn above(&self) -> AboveBar {
-        AboveBar(self.bar.clone())
+        AboveBar::new(self.bar.clone())
     }
 
     /// Takes a notice in.
@@ -166,7 +173,8 @@ fn aligned(cells: &[String]) -> String {
     padded.collect::<Vec<_>>().join(" ").trim_end().to_owned()
 }
 
-fn mean_ndcg(clients: &BTreeMap<ClientId, Metrics>) -> String {
+/// Mean NDCG@10 over clients, as text.
+pub fn mean_ndcg(clients: &BTreeMap<ClientId, Metrics>) -> String {
     let values: Vec<f64> = clients.values().filter_map(|m| m.ndcg.get(&10).copied()).collect();
     if values.is_empty() {
         return "-".to_owned();

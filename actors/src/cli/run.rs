@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use fellrec::blueprint::Blueprint;
-use fellrec::config::{Config, DeviceName};
+use fellrec::config::{Config, DeviceName, LoggingConfig};
 use fellrec::federation::round::Outcome;
 use fellrec::report::tables::{Clients, final_table};
 use fellrec::report::{self, History};
@@ -23,6 +23,9 @@ use crate::cuda::{CudaStatus, load_cuda_backend};
 use crate::folder::RunFolder;
 use crate::journal::{Notice, Observer};
 use crate::system::{Federation, Launch, SystemError};
+
+/// What a first signal is answered with.
+pub const STOPPING: &str = "stopping after this step (Ctrl-C again stops now)";
 
 /// Opens libtorch's CUDA backend if a role wants it; to be called before anything asks for devices.
 ///
@@ -46,8 +49,8 @@ pub fn prepare_devices(config: &Config) -> Result<()> {
 ///
 /// # Errors
 /// The log file cannot be written.
-fn start_logging(
-    config: &Config,
+pub fn start_logging(
+    logging: &LoggingConfig,
     verbosity: &Verbosity,
     log: &Path,
     terminal: AboveBar,
@@ -63,12 +66,12 @@ fn start_logging(
         .with_target(false)
         // It would say so on standard error, which is what cannot be written.
         .log_internal_errors(false)
-        .with_filter(EnvFilter::new(verbosity.filter(&config.logging)));
+        .with_filter(EnvFilter::new(verbosity.filter(logging)));
     let json = tracing_subscriber::fmt::layer()
         .json()
         .with_writer(Mutex::new(file))
         .log_internal_errors(false)
-        .with_filter(EnvFilter::new(&config.logging.file));
+        .with_filter(EnvFilter::new(&logging.file));
     tracing_subscriber::registry().with(terminal).with(json).try_init()?;
     Ok(())
 }
@@ -85,42 +88,62 @@ pub fn run_federation(
     verbosity: &Verbosity,
 ) -> Result<ExitStatus> {
     let progress = Progress::new(!json && !verbosity.is_quiet());
-    start_logging(&blueprint.config, verbosity, &folder.log(), progress.above())?;
+    start_logging(&blueprint.config.logging, verbosity, &folder.log(), progress.above())?;
     let launch = Launch {
         blueprint: Arc::new(blueprint),
         folder: folder.clone(),
         observer: observer(json, progress),
         rule: None,
     };
-    let outcome: Result<Outcome> = actix::System::new().block_on(async {
+    let quiet = verbosity.is_quiet();
+    let outcome = drive(launch, start, || {
         let signals = StopSignals::listen().context("failed to listen for signals")?;
+        Ok(stop_asked(signals, quiet))
+    });
+    finish(outcome?, &folder, json)
+}
+
+/// Runs a federation to its end in an actix system of this thread. It is asked to stop when what
+/// `stop` gives comes; `stop` is called within the system, before the federation starts.
+///
+/// # Errors
+/// The run could not start or could not go on, or `stop` failed.
+pub fn drive<S: Future<Output = ()>>(
+    launch: Launch,
+    start: impl FnOnce(Launch) -> Result<Federation, SystemError>,
+    stop: impl FnOnce() -> Result<S>,
+) -> Result<Outcome> {
+    let folder = launch.folder.clone();
+    actix::System::new().block_on(async {
+        let stop = stop()?;
         let mut federation = start(launch)?;
-        let outcome = wait_or_stop(&mut federation, signals, verbosity.is_quiet()).await;
+        let outcome = wait_or_stop(&mut federation, stop).await;
         outcome.with_context(|| {
             format!(
                 "the run stopped after its last commit; `fellrec resume {}` goes on once this is put right",
                 folder.root().display()
             )
         })
-    });
-    finish(outcome?, &folder, json)
+    })
 }
 
 /// The two ways to ask a process to end: Ctrl-C, and what service managers and batch systems send.
-struct StopSignals {
+pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl StopSignals {
-    fn listen() -> io::Result<Self> {
+    /// To be called within a tokio runtime.
+    pub fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -128,29 +151,34 @@ impl StopSignals {
     }
 }
 
-/// Waits for the end; a signal once asks the run to stop, twice leaves at once.
+/// Waits for the end, and asks the run to stop once `stop` is there.
 async fn wait_or_stop(
     federation: &mut Federation,
-    mut signals: StopSignals,
-    quiet: bool,
+    stop: impl Future<Output = ()>,
 ) -> Result<Outcome, SystemError> {
     let mut done = pin!(federation.done());
     tokio::select! {
         outcome = &mut done => return outcome,
-        () = signals.next() => {}
-    }
-    if !quiet {
-        say("stopping after this step (Ctrl-C again stops now)");
+        () = stop => {}
     }
     federation.stop();
-    tokio::select! {
-        outcome = &mut done => outcome,
-        () = signals.next() => leave(ExitStatus::INTERRUPTED_CODE),
+    done.await
+}
+
+/// Comes with the first signal; the second one leaves at once.
+async fn stop_asked(mut signals: StopSignals, quiet: bool) {
+    signals.next().await;
+    if !quiet {
+        say(STOPPING);
     }
+    actix::spawn(async move {
+        signals.next().await;
+        leave(ExitStatus::INTERRUPTED_CODE)
+    });
 }
 
 /// Ends the process in the middle of everything.
-fn leave(code: u8) -> ! {
+pub fn leave(code: u8) -> ! {
     // Not `std::process::exit`: it runs libtorch's destructors under the threads that compute, which crash.
     #[allow(unsafe_code, reason = "there is no safe way to leave without running destructors")]
     unsafe {

@@ -29,6 +29,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::link::{Heartbeat, LinkError, ShardLink, lost};
+use super::ranks::{RanksError, keep_ranks};
 use crate::folder::RunFolder;
 use crate::messages::{CloseSession, LocalRoundEnded, OpenSession, ReportLost, StepDone};
 use crate::peer::{AskError, Peer};
@@ -58,6 +59,9 @@ pub enum ClientError {
     /// The aggregator refused a slice.
     #[error(transparent)]
     Refused(#[from] CollectionError),
+    /// The ranks of its users could not be kept.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// A dead member could not be replaced.
     #[error("{member} cannot be replaced: {reason}")]
     NotReplaced {
@@ -171,6 +175,7 @@ impl Desk {
         let queries = queries(&data, Part::Test);
         let before = self.rank(&queries, Round(0)).await?;
         let after = self.rank(&queries, best).await?;
+        keep_ranks(&self.seat, &after.users)?;
         let items = self.seat.blueprint.candidates() as usize;
         let ks = cut_offs(&self.seat.blueprint.config.evaluation.ks);
         let trained = data.users.iter().filter(|user| self.seat.blueprint.trains_on(user));

@@ -5,6 +5,7 @@
 
 mod desk;
 mod link;
+mod ranks;
 mod train;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use fellrec::ranking::Metrics;
 use tracing::{Instrument, info, info_span, warn};
 
 pub use desk::{ClientError, ClientSeat, SupervisorPeers};
+pub use ranks::RanksError;
 
 use crate::messages::{
     AbandonRound, CommitRound, Crash, EvaluateRound, FinishedRound, LocalRoundEnded, OpenRound,

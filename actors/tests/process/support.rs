@@ -33,6 +33,15 @@ impl Place {
         self.folder.path().join("run")
     }
 
+    pub fn study(&self) -> PathBuf {
+        self.folder.path().join("study")
+    }
+
+    /// The binary with these arguments, started.
+    pub fn process(&self, args: &[&str]) -> Process {
+        Process::new(self.fellrec(args))
+    }
+
     /// The binary, with no configuration in the environment.
     pub fn fellrec(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fellrec"));

@@ -206,7 +206,8 @@ fn nothing_recorded(labels: &Labels<'_>) -> Markup {
 fn bands(spread: &[Spread]) -> [Band; 2] {
     let band = |name: &str, edges: fn(&Spread) -> (f64, f64)| {
         let point = |at: &Spread| (at.round, edges(at).0, edges(at).1);
-        Band { name: name.to_owned(), points: spread.iter().map(point).collect() }
+        let points = spread.iter().map(point).collect();
+        Band { name: Some(name.to_owned()), line: 0, points }
     };
     [band("middle 90 %", |at| (at.p5, at.p95)), band("middle half", |at| (at.p25, at.p75))]
 }

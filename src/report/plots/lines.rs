@@ -40,14 +40,16 @@ pub enum Stroke {
 /// An area between two values of every round, for instance where the middle half of the clients is.
 #[derive(Clone, Debug)]
 pub struct Band {
-    /// As the legend shows it.
-    pub name: String,
+    /// As the legend shows it; `None` where the line it goes with says enough.
+    pub name: Option<String>,
+    /// Line whose colour it has.
+    pub line: usize,
     /// (round, lower, upper), rounds ascending. A value that is not finite breaks the band.
     pub points: Vec<(u64, f64, f64)>,
 }
 
-/// Draws the bands, all in the colour of the first line, and one line a series over them, for
-/// instance a client's NDCG@10 over the rounds.
+/// Draws the bands, each in the colour of its line, and one line a series over them, for instance
+/// a client's NDCG@10 over the rounds.
 ///
 /// # Errors
 /// [`PlotError::Draw`] if the plotting library fails; never for the data.
@@ -59,12 +61,18 @@ pub fn line_plot(
     render(labels.title, SIZE, |canvas| {
         let (plot, side) = legend::beside(canvas);
         draw_lines(&plot, labels, bands, lines)?;
+        let named: Vec<&Band> = bands.iter().filter(|band| band.name.is_some()).collect();
         let names = lines.iter().map(|line| line.name.as_str());
-        let names: Vec<&str> = names.chain(bands.iter().map(|band| band.name.as_str())).collect();
+        let names: Vec<&str> =
+            names.chain(named.iter().filter_map(|band| band.name.as_deref())).collect();
         legend::draw(&side, &names, |area, index, at| match lines.get(index) {
             Some(line) => draw_sign(area, index, line.stroke, at),
-            // Band k lies on k others, and its sign is as dark as they make it.
-            None => draw_shade(area, (index - lines.len() + 1) as i32, at),
+            None => {
+                // A band lies on those before it in its colour, and its sign is as dark as they make it.
+                let (band, before) = (named[index - lines.len()], &named[..=index - lines.len()]);
+                let depth = before.iter().filter(|other| other.line == band.line).count();
+                draw_shade(area, band.line, depth as i32, at)
+            }
         })
     })
 }
@@ -108,7 +116,7 @@ fn draw_lines(
             let lower = run.iter().map(|(round, low, _)| (*round as f64, *low));
             let upper = run.iter().rev().map(|(round, _, high)| (*round as f64, *high));
             let outline: Vec<_> = lower.chain(upper).collect();
-            chart.draw_series([Polygon::new(outline, color(0).mix(BAND_OPACITY))])?;
+            chart.draw_series([Polygon::new(outline, color(band.line).mix(BAND_OPACITY))])?;
         }
     }
     for (index, line) in lines.iter().enumerate() {
@@ -149,9 +157,14 @@ fn draw_sign(
     }
 }
 
-/// What the legend shows for a place that `bands` bands cover.
-fn draw_shade(canvas: &Canvas<'_>, bands: i32, (x, y): (i32, i32)) -> Result<(), DrawError> {
-    let style = color(0).mix(1.0 - (1.0 - BAND_OPACITY).powi(bands)).filled();
+/// What the legend shows for a place that `bands` bands of a line cover.
+fn draw_shade(
+    canvas: &Canvas<'_>,
+    line: usize,
+    bands: i32,
+    (x, y): (i32, i32),
+) -> Result<(), DrawError> {
+    let style = color(line).mix(1.0 - (1.0 - BAND_OPACITY).powi(bands)).filled();
     canvas.draw(&Rectangle::new([(x - 10, y - 6), (x + 10, y + 6)], style))
 }
 

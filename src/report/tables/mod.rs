@@ -2,6 +2,7 @@
 
 mod cost;
 mod incidents;
+mod markdown;
 mod results;
 mod rounds;
 
