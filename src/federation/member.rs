@@ -197,7 +197,8 @@ impl Member {
     }
 
     /// Writes the mixed slices, with the moments of the local round, as the state of the next
-    /// round, and beside them the personal ones as they were trained. Returns the receipt. Current stays what it was until the commit.
+    /// round, and beside them the personal ones as they were trained. Returns the receipt. Current
+    /// stays what it was until the commit.
     pub fn stage(
         &self,
         attempt: Attempt,
