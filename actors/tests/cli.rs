@@ -56,6 +56,30 @@ fn help_lists_the_subcommands_and_documents_the_exit_codes() {
     }
 }
 
+/// A method is a preset of `simulate`, too: its keys win, and a wrong name is wrong usage.
+#[test]
+fn a_method_sets_its_keys_above_all_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |method: &str| {
+        let sets = ["--set", "mixing.rule=local", "--set", "data.synthetic.users=40"];
+        let tiny = ["--set", "federation.rounds=3", "--set", "data.synthetic.items=30"];
+        let out = folder.path().join(method.replace(':', "-"));
+        let args = [
+            &["simulate", "-q", "--method", method, "--out", out.to_str().unwrap()],
+            &sets[..],
+            &tiny,
+        ];
+        let output = fellrec_in(folder.path(), &[], &args.concat());
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        std::fs::read_to_string(out.join("config.toml")).unwrap()
+    };
+    let config = run("fedavg:training.max_steps=1");
+    assert!(config.contains("rule = \"fedavg\"") && config.contains("max_steps = 1"), "{config}");
+    let output = fellrec(&["simulate", "--method", "fedavgg", "--dry-run"]);
+    assert_eq!(code(&output), Some(2));
+    assert!(stderr(&output).contains("did you mean"), "{}", stderr(&output));
+}
+
 #[test]
 fn wrong_usage_and_wrong_configuration_exit_with_2_and_say_why_on_stderr() {
     for args in [

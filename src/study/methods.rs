@@ -70,7 +70,10 @@ impl Method {
 
     /// What `text` stands for: a known name or a file of differences, then `:section.key=value` as often
     /// as wanted.
-    fn parse(text: &str) -> Result<Self, MethodError> {
+    ///
+    /// # Errors
+    /// A name that nobody knows, a file that is not there, or a variant that sets no key.
+    pub fn parse(text: &str) -> Result<Self, MethodError> {
         let (base, variants) = text.split_once(':').map_or((text, None), |(b, v)| (b, Some(v)));
         let mut method = Self::base(base)?;
         for set in variants.into_iter().flat_map(|variants| variants.split(':')) {

@@ -23,6 +23,7 @@ use clap::{Parser, Subcommand};
 use fellrec::blueprint::BlueprintError;
 use fellrec::config::ConfigError;
 use fellrec::data::DataError;
+use fellrec::study::MethodError;
 
 pub use args::{ConfigArgs, Verbosity};
 pub use output::{print, say};
@@ -125,7 +126,7 @@ fn failed(error: &anyhow::Error) -> ExitStatus {
         // A transparent error hides the one within from the chain.
         Some(BlueprintError::Config(_)) => true,
         Some(BlueprintError::Data(error)) => is_setting(error),
-        _ if cause.is::<compare::PlanError>() => true,
+        _ if cause.is::<compare::PlanError>() || cause.is::<MethodError>() => true,
         _ => cause.is::<ConfigError>() || cause.downcast_ref().is_some_and(is_setting),
     });
     if is_usage { ExitStatus::Usage } else { ExitStatus::Failure }

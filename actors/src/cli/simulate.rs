@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use fellrec::blueprint::Blueprint;
+use fellrec::study::Method;
 
 use super::dry_run::dry_run;
 use super::run::{prepare_devices, run_federation};
@@ -18,7 +19,7 @@ Examples:
   fellrec simulate --config demo
   fellrec simulate --config ml-1m --data data/ml-1m --set federation.rounds=5
   fellrec simulate --config ml-1m --data data/ml-1m --dry-run
-  fellrec simulate --config demo --set mixing.rule=fedavg --out runs/fedavg
+  fellrec simulate --config demo --method fedavg --out runs/fedavg
   fellrec simulate --config demo --json > events.jsonl
 
 Ctrl-C once keeps the last commit and says how to resume; twice stops now.";
@@ -30,6 +31,10 @@ pub struct SimulateArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// A method of `fellrec compare --list`, such as ditto or fellrec+; its keys win over all others, and
+    /// NAME:section.key=value changes one of them
+    #[arg(short, long, value_name = "METHOD")]
+    pub method: Option<String>,
     /// The run folder itself; must not hold a run yet [default: a new folder in run.out]
     #[arg(short, long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -46,7 +51,8 @@ pub struct SimulateArgs {
 /// # Errors
 /// A wrong configuration, data that cannot be read, or a run that failed.
 pub fn run(args: SimulateArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
-    let config = args.config.load()?.config;
+    let method = args.method.as_deref().map(Method::parse).transpose()?;
+    let config = args.config.load_with(method.map(|method| method.layer))?.config;
     prepare_devices(&config)?;
     let name = args.config.config.as_deref().unwrap_or("run");
     let folder = RunFolder::new(args.out.unwrap_or_else(|| new_folder(&config.run.out, name)));
