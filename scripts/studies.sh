@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly DATA=${DATA:-data} OUT=${OUT:-runs/studies}
 readonly FELLREC=${FELLREC:-target/release/fellrec}
-readonly ALL=(k-means few-shot twenty games long age uniform per-user)
+readonly ALL=(k-means few-shot odd-client twenty age uniform per-user games long)
 
 # FedAvg with the step size that validated best for it, beside the one that all methods share.
 readonly TUNED=fedavg:optimizer.learning_rate=2e-3
@@ -18,12 +18,13 @@ readonly BASELINES=local,central,fedavg,$TUNED,fedavg-ft,fedprox,ditto
 readonly FORMS=fellrec,fellrec-reference,fellrec-no-heating,fellrec-no-similarity,fellrec+
 readonly FEW=local,central,fedavg,fellrec,fellrec+
 
-# study NAME CONFIG DATASET METHODS SEEDS [SETTING...]
+# study NAME CONFIG DATASET METHODS SEEDS [SETTING...]; the data set - is the generator's
 study() {
     local name=$1 config=$2 dataset=$3 methods=$4 seeds=$5 settings=()
     shift 5
+    [[ $dataset == - ]] || settings=(--data "$DATA/$dataset")
     for setting in "$@"; do settings+=(--set "$setting"); done
-    "$FELLREC" compare --config "configs/$config.toml" --data "$DATA/$dataset" \
+    "$FELLREC" compare --config "configs/$config.toml" \
         --methods "$methods" --seeds "$seeds" "${settings[@]}" --out "$OUT/$name"
 }
 
@@ -31,11 +32,12 @@ k-means() { study k-means study-ml-1m ml-1m "$BASELINES,$FORMS" 1,2,3; }
 few-shot() {
     study few-shot study-ml-1m ml-1m "$FEW" 1,2,3 training.rows=1024 federation.rounds=16 evaluation.every=2
 }
+odd-client() { study odd-client odd-client - local,central,fedavg,fellrec,fellrec+ 1,2,3,4,5; }
 twenty() {
     study twenty study-ml-1m ml-1m local,fedavg,fellrec,fellrec+ 1 clients.count=20 evaluation.validation_users=75
 }
-games() { study games study-games amazon-games local,fedavg,fellrec,fellrec+ 1,2; }
-long() { study long study-ml-1m ml-1m local,central,fedavg,fellrec+ 1 federation.rounds=20; }
+games() { study games study-games amazon-games local,fedavg,fellrec,fellrec+ 1; }
+long() { study long study-ml-1m ml-1m central,fedavg,fellrec+ 1 federation.rounds=20; }
 age() {
     study age study-ml-1m ml-1m local,fedavg,fellrec+ 1 clients.assignment=attribute clients.attribute=age
 }

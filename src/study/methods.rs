@@ -223,7 +223,7 @@ mod tests {
         let refused = |text: &str| select(&[text.to_owned()]).expect_err("refused").to_string();
         assert!(refused("fedvag").contains("did you mean `fedavg`?"));
         assert!(!refused("xyzzy").contains("did you mean"));
-        assert!(refused("xyzzy").contains("methods are local, fedavg, fellrec, "));
+        assert!(refused("xyzzy").contains("methods are local, central, fedavg, "));
         assert_eq!(refused("no/such.toml"), "no method file at no/such.toml");
         for text in ["fedavg:", "fedavg:a.b", "fedavg:a.b=", "fedavg:=1"] {
             assert!(refused(text).contains("expected section.key=value"), "{text}");
