@@ -32,9 +32,9 @@ pub fn grouped_bars(
     series: &[BarSeries],
 ) -> Result<String, PlotError> {
     render(labels.title, SIZE, |canvas| {
-        let (plot, side) = legend::beside(canvas);
-        draw_bars(&plot, labels, groups, series)?;
         let names: Vec<&str> = series.iter().map(|bars| bars.name.as_str()).collect();
+        let (plot, side) = legend::beside(canvas, &names);
+        draw_bars(&plot, labels, groups, series)?;
         legend::draw(&side, &names, |area, index, (x, y)| {
             area.draw(&Rectangle::new([(x - 6, y - 5), (x + 6, y + 5)], color(index).filled()))
         })

@@ -4,15 +4,20 @@ use plotters::prelude::*;
 
 use super::{Canvas, DrawError, LABEL_FONT};
 
-/// Width of the column that holds the legend. Unit: pixels.
+/// Least width of the column that holds the legend, and what a character beyond it takes. Unit: pixels.
 const WIDTH: i32 = 148;
+const CHARACTER: i32 = 7;
+/// Characters that the least width holds, and those at which a name is cut.
+const FITTING: usize = 15;
+const LONGEST_NAME: usize = 24;
 const LINE_HEIGHT: usize = 20;
-const LONGEST_NAME: usize = 15;
 
-/// Splits the canvas into the plot's part and the legend's.
-pub fn beside<'a>(canvas: &Canvas<'a>) -> (Canvas<'a>, Canvas<'a>) {
+/// Splits the canvas into the plot's part and that of a legend of these names.
+pub fn beside<'a>(canvas: &Canvas<'a>, names: &[&str]) -> (Canvas<'a>, Canvas<'a>) {
     let (width, _) = canvas.dim_in_pixel();
-    canvas.split_horizontally(width as i32 - WIDTH)
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+    let beyond = longest.min(LONGEST_NAME).saturating_sub(FITTING);
+    canvas.split_horizontally(width as i32 - WIDTH - CHARACTER * beyond as i32)
 }
 
 /// Draws one line a series; those that do not fit are counted.

@@ -59,12 +59,12 @@ pub fn line_plot(
     lines: &[LineSeries],
 ) -> Result<String, PlotError> {
     render(labels.title, SIZE, |canvas| {
-        let (plot, side) = legend::beside(canvas);
-        draw_lines(&plot, labels, bands, lines)?;
         let named: Vec<&Band> = bands.iter().filter(|band| band.name.is_some()).collect();
         let names = lines.iter().map(|line| line.name.as_str());
         let names: Vec<&str> =
             names.chain(named.iter().filter_map(|band| band.name.as_deref())).collect();
+        let (plot, side) = legend::beside(canvas, &names);
+        draw_lines(&plot, labels, bands, lines)?;
         legend::draw(&side, &names, |area, index, at| match lines.get(index) {
             Some(line) => draw_sign(area, index, line.stroke, at),
             None => {

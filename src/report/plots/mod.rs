@@ -88,9 +88,15 @@ fn render(
     Ok(svg)
 }
 
-/// Colour of the `index`-th series; the palette starts over after its end.
+/// Colour of the `index`-th series; after its end the palette starts over half as strong, then again
+/// from the beginning.
 fn color(index: usize) -> RGBColor {
-    PALETTE[index % PALETTE.len()]
+    let RGBColor(red, green, blue) = PALETTE[index % PALETTE.len()];
+    if (index / PALETTE.len()).is_multiple_of(2) {
+        return RGBColor(red, green, blue);
+    }
+    let pale = |part: u8| part / 2 + 127;
+    RGBColor(pale(red), pale(green), pale(blue))
 }
 
 fn is_drawable(value: f64) -> bool {
