@@ -37,7 +37,7 @@ twenty() {
     study twenty study-ml-1m ml-1m local,fedavg,fellrec,fellrec+ 1 clients.count=20 evaluation.validation_users=75
 }
 games() { study games study-games amazon-games local,fedavg,fellrec,fellrec+ 1; }
-long() { study long study-ml-1m ml-1m central,fedavg,fellrec+ 1 federation.rounds=20; }
+long() { study long study-ml-1m ml-1m local,central,fedavg,fellrec+ 1 federation.rounds=20; }
 age() {
     study age study-ml-1m ml-1m local,fedavg,fellrec+ 1 clients.assignment=attribute clients.attribute=age
 }
