@@ -64,8 +64,8 @@ enum Member {
 impl RoundMachine {
     /// A machine that goes on from `state`.
     pub fn new(rules: RoundRules, state: FederationState) -> Self {
-        let phase = Phase::Idle;
-        Self { rules, state, first_attempt: 0, attempt: 0, phase, stop_requested: false }
+        let (phase, stop_requested) = (Phase::Idle, false);
+        Self { rules, state, first_attempt: 0, attempt: 0, phase, stop_requested }
     }
 
     /// Numbers the attempts of every round from `first`.
