@@ -1,5 +1,6 @@
 //! The network: one layer a file, tensors named as in Hugging Face checkpoints.
 
+pub mod architecture;
 pub mod attention;
 pub mod backbone;
 pub mod block;
