@@ -125,4 +125,12 @@ impl Architecture {
             blocks: BlockKind::Decoder(decoder),
         }
     }
+
+    /// The same network with a language-model head of its own.
+    pub fn untied(mut self) -> Self {
+        if let BlockKind::Decoder(decoder) = &mut self.blocks {
+            decoder.tied = false;
+        }
+        self
+    }
 }
