@@ -10,6 +10,7 @@ use crate::config::{BackboneKind, Config, ConfigError, DeviceName, DtypeName};
 use crate::cost::CostPlan;
 use crate::data::{self, ClientData, DataError, TitleTokens, TokenError, TrainingRows, UserSplit};
 use crate::ids::ClientId;
+use crate::model::architecture::{Architecture, BlockKind};
 use crate::model::backbone::Backbone;
 use crate::model::causal_lm::CausalLm;
 use crate::model::cut::{Cut, Place};
@@ -74,6 +75,7 @@ impl Blueprint {
         let rows = TrainingRows::draw(&splits.users, count, config.run.seed)?;
         let tokens = match config.model.backbone {
             BackboneKind::ItemTokens => TitleTokens::new(&loaded.dataset.catalogue, &config.model)?,
+            BackboneKind::Recformer => unreachable!(),
         };
         let clients = clients.into_iter().map(Arc::new).collect();
         let workload = Workload::Histories { clients, rows, tokens };
@@ -93,9 +95,11 @@ impl Blueprint {
     fn finish(config: Config, dataset: String, workload: Workload) -> Result<Self, BlueprintError> {
         device(config.runtime.client_device, "runtime.client_device")?;
         device(config.runtime.shard_device, "runtime.shard_device")?;
-        let cut = Cut::new(&config.model, &config.split);
-        let backbone = workload.backbone(&config, Device::Cpu);
-        let layout = Layout::new(&config.model, &config.lora, cut, backbone.as_ref());
+        let architecture = workload.architecture(&config);
+        let cut = Cut::new(architecture.layers, &config.split);
+        let backbone = workload.backbone(&architecture, Device::Cpu);
+        let mode = config.model.trainable;
+        let layout = Layout::new(&architecture, mode, &config.lora, cut, backbone.as_ref());
         Ok(Self { config, dataset, layout: Arc::new(layout), workload })
     }
 
@@ -161,7 +165,7 @@ impl Blueprint {
 
     /// The ends of the model on a device.
     pub fn backbone(&self, device: Device) -> Box<dyn Backbone> {
-        self.workload.backbone(&self.config, device)
+        self.workload.backbone(&self.layout.architecture, device)
     }
 
     /// The frozen base of these places on a device; one copy a process.
@@ -171,12 +175,17 @@ impl Blueprint {
 
     /// Rotary tables for the longest input, on a device.
     pub fn rope(&self, device: Device) -> RopeTable {
-        let model = &self.config.model;
         let length = match &self.workload {
-            Workload::Histories { .. } => model.max_history,
+            Workload::Histories { .. } => self.config.model.max_history,
             Workload::RandomTokens { tokens, .. } => tokens.length,
         };
-        RopeTable::new(length, model.head_dim(), model.rope_theta, self.kind(), device)
+        let Architecture { head_dim, blocks, .. } = &self.layout.architecture;
+        match blocks {
+            BlockKind::Decoder(decoder) => {
+                RopeTable::new(length, *head_dim, &decoder.rope, self.kind(), device)
+            }
+            BlockKind::Encoder(_) => RopeTable::empty(),
+        }
     }
 
     /// Device of the clients.
@@ -235,14 +244,21 @@ fn cpu_capability() -> &'static str {
 }
 
 impl Workload {
-    fn backbone(&self, config: &Config, device: Device) -> Box<dyn Backbone> {
+    fn architecture(&self, config: &Config) -> Architecture {
+        match self {
+            Workload::Histories { tokens, .. } => Architecture::llama(&config.model, tokens.vocab),
+            Workload::RandomTokens { tokens, .. } => {
+                Architecture::llama(&config.model, tokens.vocab).untied()
+            }
+        }
+    }
+
+    fn backbone(&self, architecture: &Architecture, device: Device) -> Box<dyn Backbone> {
         match self {
             Workload::Histories { tokens, .. } => {
-                Box::new(ItemTokens::new(&config.model, tokens.vocab, &tokens.titles, device))
+                Box::new(ItemTokens::new(architecture, &tokens.titles, device))
             }
-            Workload::RandomTokens { tokens, .. } => {
-                Box::new(CausalLm::new(&config.model, tokens.vocab, false))
-            }
+            Workload::RandomTokens { .. } => Box::new(CausalLm::new(architecture)),
         }
     }
 }

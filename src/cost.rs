@@ -70,7 +70,7 @@ impl CostPlan {
         base_bytes: u64,
         training: &TrainingConfig,
     ) -> Self {
-        let head = (2 * layout.model.hidden * candidates) as u64;
+        let head = (2 * layout.architecture.hidden * candidates) as u64;
         let element = Element { base_bytes, trained_bytes: trained_bytes(training) };
         let need = |places: &[Place]| {
             let mut need = ClientNeed { flops_per_position: head, ..ClientNeed::default() };
@@ -79,7 +79,7 @@ impl CostPlan {
             }
             need
         };
-        let hidden_bytes = layout.model.hidden as u64 * base_bytes;
+        let hidden_bytes = layout.architecture.hidden as u64 * base_bytes;
         let crossings = if layout.cut.stages().is_empty() { 0 } else { 4 };
         Self {
             split: need(&[Place::Front, Place::Back]),
@@ -114,7 +114,7 @@ impl ClientNeed {
         self.trainable += trained_numel;
         self.bytes += frozen * element.base_bytes + trained_numel * element.trained_bytes;
         let in_blocks =
-            |spec: &&TensorSpec| spec.name.contains(".layers.") && spec.shape.len() == 2;
+            |spec: &&TensorSpec| spec.name.contains(".layer") && spec.shape.len() == 2;
         let products: i64 = base.iter().filter(in_blocks).map(TensorSpec::numel).sum();
         self.flops_per_position += 2 * products as u64;
     }

@@ -19,6 +19,15 @@ fn each_impossible_combination_is_refused_by_key_and_rule() {
     let table: &[(&[&str], &str, &str)] = &[
         (&["model.kv_heads=3", "model.heads=3"], "model.heads", "divide model.hidden"),
         (&["run.out=\"\""], "run.out", "must name a folder"),
+        (&["recformer.window=5"], "recformer.window", "even"),
+        (&["recformer.max_tokens=1"], "recformer.max_tokens", "at least 2"),
+        (&["recformer.temperature=0"], "recformer.temperature", "above 0"),
+        (&["recformer.freeze_table_from=10"], "recformer.freeze_table_from", "federation.rounds"),
+        (
+            &["model.backbone=recformer", "model.trainable=lora", "lora.targets=[\"gate_proj\"]"],
+            "lora.targets",
+            "no gate",
+        ),
         (&["data.format=movielens"], "data.path", "must name the data folder"),
         (&["data.path=x"], "data.path", "must be \"none\""),
         (&["data.split=given"], "data.split", "sequences"),

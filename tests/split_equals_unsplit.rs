@@ -2,14 +2,14 @@
 
 mod common;
 
-use common::{Ends, Party, SEED, masks, optimizer, split, step_id};
+use common::{Ends, Party, SEED, masks, optimizer, rope, split, step_id};
 use fellrec::config::{OrNone, Trainable};
 use fellrec::data::{ClientData, UserSplit};
 use fellrec::ids::ItemId;
 use fellrec::ids::{ClientId, UserId};
 use fellrec::model::backbone::{Batch, backward};
+use fellrec::model::block::BlockInputs;
 use fellrec::model::cut::Place;
-use fellrec::model::rope::RopeTable;
 use fellrec::model::spec::Params;
 use fellrec::seed;
 use fellrec::split::{BlockStack, StepPlan};
@@ -99,11 +99,11 @@ fn train_unsplit(mut party: Party, batches: &[Batch], mu: f64) -> Trace {
             let slice = layout.initial_slice(place, SEED);
             let part = TrainablePart::new(&slice, AdamW::new(&optimizer()), Device::Cpu);
             let part = part.anchored(&slice, mu);
-            let rope = RopeTable::new(64, layout.model.head_dim(), 1e4, Kind::Float, Device::Cpu);
+            let rope = rope(&layout.architecture);
             let trainable = part.by_name();
             let params = Params { base: &base, trainable: &trainable };
             let blocks = layout.cut.blocks(place);
-            let stack = BlockStack::new(&params, &layout, blocks, rope, false);
+            let stack = BlockStack::new(&params, &layout, blocks, &rope, false);
             (part, stack)
         })
         .collect();
@@ -111,7 +111,8 @@ fn train_unsplit(mut party: Party, batches: &[Batch], mu: f64) -> Trace {
     for step in 0..STEPS {
         let masks = masks(step);
         let loss = party.client.unsplit_step(&batches[step as usize], masks, |hidden| {
-            bodies.iter().fold(hidden, |hidden, (_, stack)| stack.run(&hidden, Some(&masks)))
+            let inputs = BlockInputs { masks: Some(&masks), lengths_b: None };
+            bodies.iter().fold(hidden, |hidden, (_, stack)| stack.run(&hidden, inputs))
         });
         bodies.iter().for_each(|(part, _)| part.close_gradients());
         let (front, back) = party.client.squared_grad_norms();

@@ -12,6 +12,7 @@ mod layers;
 mod model;
 mod optional;
 mod presets;
+mod recformer;
 mod runtime;
 mod source;
 mod stored;
@@ -33,6 +34,7 @@ pub use layers::{Layers, Loaded, MethodLayer};
 pub use model::{BackboneKind, LoraConfig, ModelConfig, Projection, SplitConfig, Trainable};
 pub use optional::OrNone;
 pub use presets::{DEFAULT_TOML, PRESETS, Preset};
+pub use recformer::RecformerConfig;
 pub use runtime::{
     CheckpointConfig, DeviceName, DtypeName, LoggingConfig, RunConfig, RuntimeConfig,
 };
@@ -52,6 +54,7 @@ pub struct Config {
     pub data: DataConfig,
     pub clients: ClientsConfig,
     pub model: ModelConfig,
+    pub recformer: RecformerConfig,
     pub lora: LoraConfig,
     pub split: SplitConfig,
     pub training: TrainingConfig,

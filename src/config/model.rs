@@ -12,6 +12,8 @@ use super::OrNone;
 pub enum BackboneKind {
     /// One vector an item, scored against all items at every position.
     ItemTokens,
+    /// An encoder of item text, pooled at the first token and scored against every item's by cosine.
+    Recformer,
 }
 
 /// What a client trains.

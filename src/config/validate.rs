@@ -1,13 +1,14 @@
 //! What a configuration must satisfy beyond the types of its fields: every rule, checked at once.
 
 mod data;
+mod recformer;
 mod training;
 
 use std::collections::BTreeSet;
 
 use super::checks::Checks;
 use super::{
-    AssignmentKind, Config, ConfigError, DtypeName, MixingRuleKind, OrNone, Quorum, SimilarityKind,
+    AssignmentKind, BackboneKind, Config, ConfigError, DtypeName, MixingRuleKind, OrNone, Quorum, SimilarityKind,
     Trainable,
 };
 
@@ -22,6 +23,7 @@ impl Config {
         self.check_data(&mut checks);
         self.check_clients(&mut checks);
         self.check_model(&mut checks);
+        self.check_recformer(&mut checks);
         self.check_lora(&mut checks);
         self.check_split(&mut checks);
         self.check_training(&mut checks);
@@ -92,7 +94,7 @@ impl Config {
         checks.require(hidden % heads == 0, "model.heads", heads, rule);
         let width = model.head_dim();
         checks.require(
-            hidden % heads != 0 || width % 2 == 0,
+            hidden % heads != 0 || width % 2 == 0 || model.backbone == BackboneKind::Recformer,
             "model.heads",
             heads,
             format!("must leave an even head width, got {width}: RoPE turns pairs of features"),

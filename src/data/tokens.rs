@@ -12,7 +12,7 @@ use super::Catalogue;
 use crate::config::ModelConfig;
 
 /// Stands for characters that the training text did not have.
-const UNKNOWN: &str = "[UNK]";
+pub(super) const UNKNOWN: &str = "[UNK]";
 
 /// Why titles could not be turned into tokens.
 #[derive(Debug, Error)]
@@ -24,6 +24,14 @@ pub enum TokenError {
         path: PathBuf,
         /// What the library said.
         reason: String,
+    },
+    /// The configured tokenizer marks no start of a sequence.
+    #[error("tokenizer {path} (model.tokenizer) knows none of {expected}, which start a text")]
+    NoStart {
+        /// The file.
+        path: PathBuf,
+        /// Tokens that would have done.
+        expected: String,
     },
     /// The library refused the titles.
     #[error("failed to tokenize the catalogue: {0}")]
@@ -47,8 +55,10 @@ impl TitleTokens {
     pub fn new(catalogue: &Catalogue, model: &ModelConfig) -> Result<Self, TokenError> {
         let tokenizer = match model.tokenizer.as_option() {
             Some(path) => read(path)?,
-            None => train(catalogue, model.vocab as usize)
-                .map_err(|error| TokenError::Tokenize(error.to_string()))?,
+            None => {
+                let titles = catalogue.items.iter().map(|item| item.title.as_str());
+                train(titles, model.vocab as usize, &[UNKNOWN])?
+            }
         };
         let limit = model.max_title_tokens as usize;
         let mut titles = Vec::with_capacity(catalogue.items.len());
@@ -62,7 +72,20 @@ impl TitleTokens {
     }
 }
 
-fn train(catalogue: &Catalogue, vocab: usize) -> tokenizers::Result<Tokenizer> {
+/// Byte pairs of lower-cased `texts`; special tokens come first and must hold [`UNKNOWN`].
+pub(super) fn train<'a>(
+    texts: impl Iterator<Item = &'a str> + Send,
+    vocab: usize,
+    special: &[&str],
+) -> Result<Tokenizer, TokenError> {
+    try_train(texts, vocab, special).map_err(|error| TokenError::Tokenize(error.to_string()))
+}
+
+fn try_train<'a>(
+    texts: impl Iterator<Item = &'a str> + Send,
+    vocab: usize,
+    special: &[&str],
+) -> tokenizers::Result<Tokenizer> {
     let model = BPE::builder().unk_token(UNKNOWN.to_owned()).build()?;
     let mut tokenizer = TokenizerBuilder::new()
         .with_model(model)
@@ -74,13 +97,13 @@ fn train(catalogue: &Catalogue, vocab: usize) -> tokenizers::Result<Tokenizer> {
     let mut trainer = BpeTrainerBuilder::new()
         .show_progress(false)
         .vocab_size(vocab)
-        .special_tokens(vec![AddedToken::from(UNKNOWN, true)])
+        .special_tokens(special.iter().map(|token| AddedToken::from(*token, true)).collect())
         .build();
-    tokenizer.train(&mut trainer, catalogue.items.iter().map(|item| item.title.as_str()))?;
+    tokenizer.train(&mut trainer, texts)?;
     Ok(tokenizer.into())
 }
 
-fn read(path: &Path) -> Result<Tokenizer, TokenError> {
+pub(super) fn read(path: &Path) -> Result<Tokenizer, TokenError> {
     Tokenizer::from_file(path)
         .map_err(|error| TokenError::Read { path: path.to_owned(), reason: error.to_string() })
 }
@@ -88,23 +111,13 @@ fn read(path: &Path) -> Result<Tokenizer, TokenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Item;
-
-    fn catalogue(titles: &[&str]) -> Catalogue {
-        let item = |title: &&str| Item {
-            key: (*title).to_owned(),
-            title: (*title).to_owned(),
-            category: String::new(),
-        };
-        Catalogue { items: titles.iter().map(item).collect() }
-    }
 
     #[test]
     fn training_is_deterministic_and_gives_known_ids() {
         let titles: Vec<String> =
             (0..300).map(|n| format!("The {} of {} ({})", n % 17, n % 31, 1950 + n % 50)).collect();
         let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
-        let train = || train(&catalogue(&titles), 120).expect("plain text");
+        let train = || train(titles.iter().copied(), 120, &[UNKNOWN]).expect("plain text");
         let (first, second) = (train(), train());
         for title in &titles {
             let ids =

@@ -1,6 +1,7 @@
 //! What a network is made of, whether the section `[model]` or a checkpoint's `config.json` says so.
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, RecformerConfig};
+use crate::data::TOKEN_TYPES;
 
 /// Dimensions and kind of the blocks.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,5 +125,36 @@ impl Architecture {
             init_std: model.init_std,
             blocks: BlockKind::Decoder(decoder),
         }
+    }
+
+    /// A RecFormer of the dimensions of `[model]` and `[recformer]` over `vocab` tokens.
+    pub fn recformer(model: &ModelConfig, recformer: &RecformerConfig, vocab: i64) -> Self {
+        let encoder = Encoder {
+            positions: recformer.max_tokens,
+            first_position: 0,
+            token_types: TOKEN_TYPES,
+            item_positions: recformer.max_items + 1,
+            windows: Some(vec![recformer.window; model.layers as usize]),
+        };
+        Self {
+            hidden: model.hidden,
+            layers: model.layers,
+            heads: model.heads,
+            kv_heads: model.heads,
+            head_dim: model.head_dim(),
+            ffn: model.ffn,
+            vocab,
+            norm_eps: model.norm_eps,
+            init_std: model.init_std,
+            blocks: BlockKind::Encoder(encoder),
+        }
+    }
+
+    /// The same network with a language-model head of its own.
+    pub fn untied(mut self) -> Self {
+        if let BlockKind::Decoder(decoder) = &mut self.blocks {
+            decoder.tied = false;
+        }
+        self
     }
 }

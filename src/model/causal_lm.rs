@@ -2,9 +2,9 @@
 //!
 //! Shapes: V = vocabulary, D = hidden width.
 
+use super::architecture::{Architecture, BlockKind};
 use super::backbone::{Backbone, EndTensors, Ends};
 use super::spec::{Init, Params, TensorSpec};
-use crate::config::ModelConfig;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
@@ -19,9 +19,11 @@ pub struct CausalLm {
 }
 
 impl CausalLm {
-    /// Ends over `vocab` tokens.
-    pub fn new(model: &ModelConfig, vocab: i64, tied: bool) -> Self {
-        Self { vocab, hidden: model.hidden, init_std: model.init_std, tied }
+    /// The ends of a causal network.
+    pub fn new(architecture: &Architecture) -> Self {
+        let &Architecture { vocab, hidden, init_std, .. } = architecture;
+        let tied = matches!(&architecture.blocks, BlockKind::Decoder(decoder) if decoder.tied);
+        Self { vocab, hidden, init_std, tied }
     }
 
     fn table(&self, name: &str) -> EndTensors {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::config::{ModelConfig, SplitConfig};
+use crate::config::SplitConfig;
 
 /// A place that runs part of the model, in the order of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,14 +26,14 @@ pub struct Cut {
 
 impl Cut {
     /// The cut of a validated config. A body without blocks has no stage.
-    pub fn new(model: &ModelConfig, split: &SplitConfig) -> Self {
-        let body = split.k_front..model.layers - split.k_back;
+    pub fn new(layers: i64, split: &SplitConfig) -> Self {
+        let body = split.k_front..layers - split.k_back;
         let stages = match split.stages.as_option() {
             Some(stages) => stages.iter().map(|(start, end)| *start..*end).collect(),
             None if body.is_empty() => Vec::new(),
             None => vec![body],
         };
-        Self { layers: model.layers, k_front: split.k_front, k_back: split.k_back, stages }
+        Self { layers, k_front: split.k_front, k_back: split.k_back, stages }
     }
 
     /// Blocks of the body's stages, in order.

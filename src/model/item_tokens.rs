@@ -6,10 +6,10 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::architecture::Architecture;
 use super::backbone::{Backbone, EndTensors, Ends};
 use super::norm::RmsNorm;
 use super::spec::{Init, Params, TensorSpec};
-use crate::config::ModelConfig;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 /// Far below the mean square of fresh embeddings (0.02^2 over a few tokens).
@@ -34,8 +34,8 @@ pub struct ItemTokens {
 }
 
 impl ItemTokens {
-    /// A backbone over titles given as token ids below `vocab`; empty titles get token 0.
-    pub fn new(model: &ModelConfig, vocab: i64, titles: &[Vec<u32>], device: Device) -> Self {
+    /// A backbone over titles given as token ids below the vocabulary; empty titles get token 0.
+    pub fn new(architecture: &Architecture, titles: &[Vec<u32>], device: Device) -> Self {
         let (mut tokens, mut offsets) = (Vec::new(), Vec::with_capacity(titles.len()));
         for title in titles {
             offsets.push(tokens.len() as i64);
@@ -45,10 +45,10 @@ impl ItemTokens {
             }
         }
         Self {
-            vocab,
-            hidden: model.hidden,
-            init_std: model.init_std,
-            norm_eps: model.norm_eps,
+            vocab: architecture.vocab,
+            hidden: architecture.hidden,
+            init_std: architecture.init_std,
+            norm_eps: architecture.norm_eps,
             tokens: Tensor::from_slice(&tokens).to_device(device),
             offsets: Tensor::from_slice(&offsets).to_device(device),
         }

@@ -2,13 +2,14 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::architecture::{Architecture, BlockKind};
 use super::backbone::{Backbone, EndTensors};
 use super::block::{block_specs, lora_specs};
 use super::cut::{Cut, Place};
 use super::norm::RmsNorm;
 use super::slice::{NamedTensor, Slice};
 use super::spec::{BaseWeights, Init, Params, TensorSpec};
-use crate::config::{LoraConfig, ModelConfig, Trainable};
+use crate::config::{LoraConfig, Trainable};
 
 const FINAL_NORM: &str = "model.norm";
 
@@ -16,7 +17,9 @@ const FINAL_NORM: &str = "model.norm";
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// Network dimensions.
-    pub model: ModelConfig,
+    pub architecture: Architecture,
+    /// What trains.
+    pub mode: Trainable,
     /// Adapter shape.
     pub lora: LoraConfig,
     /// Block ranges.
@@ -26,26 +29,35 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of a model with the ends of `backbone`.
-    pub fn new(model: &ModelConfig, lora: &LoraConfig, cut: Cut, backbone: &dyn Backbone) -> Self {
+    /// The layout of a network with the ends of `backbone`.
+    pub fn new(
+        architecture: &Architecture,
+        mode: Trainable,
+        lora: &LoraConfig,
+        cut: Cut,
+        backbone: &dyn Backbone,
+    ) -> Self {
         let mut back = backbone.back();
-        let norm = TensorSpec::new(format!("{FINAL_NORM}.weight"), &[model.hidden], Init::Ones);
-        back.base.push(norm);
-        Self { model: model.clone(), lora: lora.clone(), cut, front: backbone.front(), back }
+        if let BlockKind::Decoder(_) = architecture.blocks {
+            let name = format!("{FINAL_NORM}.weight");
+            back.base.push(TensorSpec::new(name, &[architecture.hidden], Init::Ones));
+        }
+        let (architecture, lora) = (architecture.clone(), lora.clone());
+        Self { architecture, mode, lora, cut, front: backbone.front(), back }
     }
 
     /// Base tensors of a place, trained or not.
     pub fn base(&self, place: Place) -> Vec<TensorSpec> {
         let mut specs = self.end(place).map(|end| end.base.clone()).unwrap_or_default();
-        specs.extend(block_specs(&self.model, self.cut.blocks(place)));
+        specs.extend(block_specs(&self.architecture, self.cut.blocks(place)));
         specs
     }
 
     /// Tensors that a client trains at a place.
     pub fn trainable(&self, place: Place) -> Vec<TensorSpec> {
-        let mut specs = match self.model.trainable {
+        let mut specs = match self.mode {
             Trainable::Full => self.base(place),
-            Trainable::Lora => lora_specs(&self.model, &self.lora, self.cut.blocks(place)),
+            Trainable::Lora => lora_specs(&self.architecture, &self.lora, self.cut.blocks(place)),
         };
         specs.extend(self.end(place).map(|end| end.adapters.clone()).unwrap_or_default());
         specs
@@ -79,16 +91,17 @@ impl Layout {
         kind: Kind,
         device: Device,
     ) -> BaseWeights {
-        let specs: Vec<TensorSpec> = match self.model.trainable {
+        let specs: Vec<TensorSpec> = match self.mode {
             Trainable::Full => Vec::new(),
             Trainable::Lora => places.iter().flat_map(|place| self.base(*place)).collect(),
         };
         BaseWeights::random(run_seed, &specs, kind, device)
     }
 
-    /// The norm between the last block and the head.
-    pub fn final_norm(&self, params: &Params<'_>) -> RmsNorm {
-        RmsNorm::new(params, FINAL_NORM, self.model.norm_eps)
+    /// The norm between the last block and the head; a post-norm block ends with its own.
+    pub fn final_norm(&self, params: &Params<'_>) -> Option<RmsNorm> {
+        let norm = || RmsNorm::new(params, FINAL_NORM, self.architecture.norm_eps);
+        matches!(self.architecture.blocks, BlockKind::Decoder(_)).then(norm)
     }
 
     fn end(&self, place: Place) -> Option<&EndTensors> {

@@ -6,6 +6,7 @@ pub mod backbone;
 pub mod block;
 pub mod causal_lm;
 pub mod cut;
+pub mod decoder;
 pub mod encoder;
 pub mod item_tokens;
 pub mod layout;

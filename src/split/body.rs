@@ -13,6 +13,7 @@ use super::SplitError;
 use super::hidden::HiddenStates;
 use super::stack::{BlockStack, StackPass};
 use crate::ids::{ClientId, StepId};
+use crate::model::block::BlockInputs;
 use crate::model::cut::Place;
 use crate::model::layout::Layout;
 use crate::model::mask::MaskSeed;
@@ -74,8 +75,8 @@ impl BodySession {
     ) -> Self {
         let trainable = part.by_name();
         let params = Params { base, trainable: &trainable };
-        let stack = BlockStack::new(&params, layout, layout.cut.blocks(place), rope, recompute);
-        let width = layout.model.hidden;
+        let stack = BlockStack::new(&params, layout, layout.cut.blocks(place), &rope, recompute);
+        let width = layout.architecture.hidden;
         Self { client, run_seed, width, part, stack, phase: Phase::Idle { stepped: None } }
     }
 
@@ -87,18 +88,19 @@ impl BodySession {
     ) -> Result<HiddenStates, SplitError> {
         hidden.check(self.width)?;
         let masks = MaskSeed { run_seed: self.run_seed, client: self.client, step };
+        let inputs = BlockInputs { masks: Some(&masks), lengths_b: hidden.lengths() };
         match self.phase {
             // Late: its gradients are here already and must stay.
             Phase::Backwarded { step: pending, .. } if pending == step => {
-                let output = no_grad(|| self.stack.run(hidden.tensor(), Some(&masks)));
-                return Ok(HiddenStates::new(&output));
+                let output = no_grad(|| self.stack.run(hidden.tensor(), inputs));
+                return Ok(HiddenStates::new(&output).with_lengths(hidden.lengths()));
             }
             Phase::Forwarded { step: pending, .. } if pending == step => {}
             _ => self.check_turn(step)?,
         }
-        let (output, pass) = self.stack.forward(hidden.tensor(), true, Some(masks));
+        let (output, pass) = self.stack.forward(hidden.tensor(), true, inputs);
         self.phase = Phase::Forwarded { step, pass, shape: output.size() };
-        Ok(HiddenStates::new(&output))
+        Ok(HiddenStates::new(&output).with_lengths(hidden.lengths()))
     }
 
     /// Tells whether `step` is the one that follows those made here.
@@ -121,7 +123,9 @@ impl BodySession {
     /// Runs the stage's blocks without keeping anything: evaluation.
     pub fn evaluate(&self, hidden: &HiddenStates) -> Result<HiddenStates, SplitError> {
         hidden.check(self.width)?;
-        Ok(HiddenStates::new(&no_grad(|| self.stack.run(hidden.tensor(), None))))
+        let inputs = BlockInputs { masks: None, lengths_b: hidden.lengths() };
+        let output = no_grad(|| self.stack.run(hidden.tensor(), inputs));
+        Ok(HiddenStates::new(&output).with_lengths(hidden.lengths()))
     }
 
     /// Back-propagates the gradient at the stage's output.

@@ -10,7 +10,9 @@ use super::SplitError;
 use super::body::StepPlan;
 use super::hidden::HiddenStates;
 use super::stack::{BlockStack, StackPass};
+use crate::config::Config;
 use crate::model::backbone::{Backbone, Batch, Ends, backward, cross_entropy};
+use crate::model::block::BlockInputs;
 use crate::model::cut::Place;
 use crate::model::layout::Layout;
 use crate::model::mask::{MaskSeed, dropout};
@@ -28,10 +30,31 @@ pub struct ClientModel {
     trainable: BTreeMap<String, Tensor>,
     front_stack: BlockStack,
     back_stack: BlockStack,
-    final_norm: RmsNorm,
-    dropout: f64,
-    loss_chunk: i64,
+    final_norm: Option<RmsNorm>,
+    settings: ClientSettings,
     width: i64,
+}
+
+/// How a client computes its steps.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientSettings {
+    /// Keep only block inputs and compute blocks again in the backward pass.
+    pub recompute: bool,
+    /// Dropout on the input of the first block.
+    pub dropout: f64,
+    /// Rows of the logits that exist at once in the loss.
+    pub loss_chunk: i64,
+}
+
+impl ClientSettings {
+    /// Those of a config.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            recompute: config.runtime.recompute,
+            dropout: config.model.dropout,
+            loss_chunk: config.training.loss_chunk,
+        }
+    }
 }
 
 /// A step whose front has run: waits for the gradient at the cut.
@@ -60,8 +83,7 @@ impl ClientModel {
         layout: &Layout,
         base: BaseWeights,
         rope: &RopeTable,
-        recompute: bool,
-        loss_chunk: i64,
+        settings: ClientSettings,
         front: TrainablePart,
         back: TrainablePart,
     ) -> Self {
@@ -70,7 +92,7 @@ impl ClientModel {
         let params = Params { base: &base, trainable: &trainable };
         let stack = |place| {
             let blocks = layout.cut.blocks(place);
-            BlockStack::new(&params, layout, blocks, rope.share(), recompute)
+            BlockStack::new(&params, layout, blocks, rope, settings.recompute)
         };
         let (front_stack, back_stack) = (stack(Place::Front), stack(Place::Back));
         let final_norm = layout.final_norm(&params);
@@ -79,9 +101,8 @@ impl ClientModel {
             front_stack,
             back_stack,
             final_norm,
-            dropout: layout.model.dropout,
-            loss_chunk,
-            width: layout.model.hidden,
+            settings,
+            width: layout.architecture.hidden,
             base,
             front,
             back,
@@ -93,9 +114,9 @@ impl ClientModel {
     pub fn forward_front(&self, batch: &Batch, masks: MaskSeed) -> (HiddenStates, FrontPass) {
         let ends = self.ends();
         let embedded_btd = ends.embed(&batch.ids_bt);
-        let embedded_btd = dropout(&embedded_btd, self.dropout, "embedding", Some(&masks));
+        let embedded_btd = dropout(&embedded_btd, self.settings.dropout, "embedding", Some(&masks));
         let input_grad = embedded_btd.requires_grad();
-        let (hidden, pass) = self.front_stack.forward(&embedded_btd, input_grad, Some(masks));
+        let (hidden, pass) = self.front_stack.forward(&embedded_btd, input_grad, inputs(&masks));
         let pending = FrontPass { ends, embedded_btd, input_grad, pass, masks };
         (HiddenStates::new(&hidden), pending)
     }
@@ -109,7 +130,7 @@ impl ClientModel {
     ) -> Result<BackPass, SplitError> {
         hidden.check_shape(&pending.embedded_btd.size())?;
         let (output_btd, pass) =
-            self.back_stack.forward(hidden.tensor(), true, Some(pending.masks));
+            self.back_stack.forward(hidden.tensor(), true, inputs(&pending.masks));
         let output_leaf = output_btd.set_requires_grad(true);
         let loss_sum = self.head_backward(&pending.ends, &output_leaf, batch);
         let grad = self.back_stack.backward(pass, output_leaf.grad());
@@ -120,9 +141,13 @@ impl ClientModel {
     /// summed loss in nats.
     pub fn head_backward(&self, ends: &Ends, output_btd: &Tensor, batch: &Batch) -> f64 {
         let rows_md = output_btd.view([-1, self.width]).index_select(0, &batch.rows_m);
-        let normed_md = self.final_norm.forward(&rows_md);
-        let loss =
-            cross_entropy(&normed_md.detach(), &batch.labels_m, &ends.outputs_vd, self.loss_chunk);
+        let normed_md = self.normed(rows_md);
+        let loss = cross_entropy(
+            &normed_md.detach(),
+            &batch.labels_m,
+            &ends.outputs_vd,
+            self.settings.loss_chunk,
+        );
         backward(&normed_md, &loss.rows_md);
         loss.loss_sum
     }
@@ -143,6 +168,13 @@ impl ClientModel {
         ends.backward();
         self.close_gradients();
         Ok(())
+    }
+
+    fn normed(&self, rows_md: Tensor) -> Tensor {
+        match &self.final_norm {
+            Some(norm) => norm.forward(&rows_md),
+            None => rows_md,
+        }
     }
 
     fn close_gradients(&self) {
@@ -173,7 +205,9 @@ impl ClientModel {
 
     /// Front without a graph: evaluation.
     pub fn evaluate_front(&self, ends: &Ends, ids_bt: &Tensor) -> HiddenStates {
-        HiddenStates::new(&no_grad(|| self.front_stack.run(&ends.embed(ids_bt), None)))
+        HiddenStates::new(&no_grad(|| {
+            self.front_stack.run(&ends.embed(ids_bt), BlockInputs::default())
+        }))
     }
 
     /// Scores of every candidate at the given positions: `[B, T, D]` and `[M]` to `[M, V]`, f32.
@@ -185,9 +219,9 @@ impl ClientModel {
     ) -> Result<Tensor, SplitError> {
         hidden.check(self.width)?;
         Ok(no_grad(|| {
-            let output_btd = self.back_stack.run(hidden.tensor(), None);
+            let output_btd = self.back_stack.run(hidden.tensor(), BlockInputs::default());
             let rows_md = output_btd.view([-1, self.width]).index_select(0, rows_m);
-            let normed_md = self.final_norm.forward(&rows_md);
+            let normed_md = self.normed(rows_md);
             normed_md.matmul(&ends.outputs_vd.tr()).to_kind(tch::Kind::Float)
         }))
     }
@@ -202,9 +236,9 @@ impl ClientModel {
     ) -> f64 {
         let ends = self.ends();
         let embedded_btd = ends.embed(&batch.ids_bt);
-        let embedded_btd = dropout(&embedded_btd, self.dropout, "embedding", Some(&masks));
-        let hidden_btd = body(self.front_stack.run(&embedded_btd, Some(&masks)));
-        let output_btd = self.back_stack.run(&hidden_btd, Some(&masks));
+        let embedded_btd = dropout(&embedded_btd, self.settings.dropout, "embedding", Some(&masks));
+        let hidden_btd = body(self.front_stack.run(&embedded_btd, inputs(&masks)));
+        let output_btd = self.back_stack.run(&hidden_btd, inputs(&masks));
         let loss_sum = self.head_backward(&ends, &output_btd, batch);
         ends.backward();
         self.close_gradients();
@@ -215,4 +249,8 @@ impl ClientModel {
     pub fn close(self) -> (TrainablePart, TrainablePart) {
         (self.front, self.back)
     }
+}
+
+fn inputs(masks: &MaskSeed) -> BlockInputs<'_> {
+    BlockInputs { masks: Some(masks), lengths_b: None }
 }

@@ -9,7 +9,7 @@ use tch::TchError;
 use thiserror::Error;
 
 pub use body::{BodyGradient, BodySession, StepPlan};
-pub use client::{BackPass, ClientModel, FrontPass};
+pub use client::{BackPass, ClientModel, ClientSettings, FrontPass};
 pub use hidden::HiddenStates;
 pub use stack::{BlockStack, StackPass};
 
@@ -34,6 +34,19 @@ pub enum SplitError {
         got: Vec<i64>,
         /// Shape of the pending pass, `[B, T, D]`.
         expected: Vec<i64>,
+    },
+
+    /// The lengths beside hidden states are none of these rows.
+    #[error(
+        "lengths have shape {got:?} or leave their rows, expected [{rows}] whole numbers in 1..={positions}"
+    )]
+    Lengths {
+        /// Shape received.
+        got: Vec<i64>,
+        /// Rows of the hidden states.
+        rows: i64,
+        /// Positions of a row.
+        positions: i64,
     },
 
     /// A message arrived for a step this side does not hold or has not come to, as after a restart.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use tch::{Tensor, no_grad};
 
 use crate::model::backbone::backward;
-use crate::model::block::Block;
+use crate::model::block::{Block, BlockInputs};
 use crate::model::layout::Layout;
 use crate::model::mask::MaskSeed;
 use crate::model::rope::RopeTable;
@@ -17,7 +17,6 @@ use crate::model::spec::Params;
 #[derive(Debug)]
 pub struct BlockStack {
     blocks: Vec<Block>,
-    rope: RopeTable,
     recompute: bool,
 }
 
@@ -25,6 +24,7 @@ pub struct BlockStack {
 #[derive(Debug)]
 pub struct StackPass {
     masks: Option<MaskSeed>,
+    lengths_b: Option<Tensor>,
     kept: Kept,
 }
 
@@ -43,11 +43,11 @@ impl BlockStack {
         params: &Params<'_>,
         layout: &Layout,
         layers: Range<i64>,
-        rope: RopeTable,
+        rope: &RopeTable,
         recompute: bool,
     ) -> Self {
-        let block = |layer| Block::new(params, layer, &layout.model, &layout.lora);
-        Self { blocks: layers.map(block).collect(), rope, recompute }
+        let block = |layer| Block::new(params, layer, &layout.architecture, &layout.lora, rope);
+        Self { blocks: layers.map(block).collect(), recompute }
     }
 
     /// Runs `[B, T, D]` to `[B, T, D]` and keeps what [`BlockStack::backward`] needs.
@@ -57,29 +57,33 @@ impl BlockStack {
         &self,
         input_btd: &Tensor,
         input_grad: bool,
-        masks: Option<MaskSeed>,
+        inputs: BlockInputs<'_>,
     ) -> (Tensor, StackPass) {
+        let masks = inputs.masks.copied();
+        let lengths_b = inputs.lengths_b.map(Tensor::shallow_clone);
         if self.recompute {
-            let mut inputs = Vec::with_capacity(self.blocks.len());
+            let mut kept = Vec::with_capacity(self.blocks.len());
             let mut hidden_btd = input_btd.detach();
             no_grad(|| {
                 for block in &self.blocks {
-                    let next = block.forward(&hidden_btd, &self.rope, masks.as_ref());
-                    inputs.push(std::mem::replace(&mut hidden_btd, next));
+                    let next = block.forward(&hidden_btd, &inputs);
+                    kept.push(std::mem::replace(&mut hidden_btd, next));
                 }
             });
-            return (hidden_btd, StackPass { masks, kept: Kept::Inputs { inputs, input_grad } });
+            let kept = Kept::Inputs { inputs: kept, input_grad };
+            return (hidden_btd, StackPass { masks, lengths_b, kept });
         }
         let input = input_btd.detach().set_requires_grad(input_grad);
-        let output = self.run(&input, masks.as_ref());
-        (output.detach(), StackPass { masks, kept: Kept::Graph { input, output } })
+        let output = self.run(&input, inputs);
+        let kept = Kept::Graph { input, output: output.shallow_clone() };
+        (output.detach(), StackPass { masks, lengths_b, kept })
     }
 
     /// Runs `[B, T, D]` to `[B, T, D]` within the caller's graph, or within none.
-    pub fn run(&self, input_btd: &Tensor, masks: Option<&MaskSeed>) -> Tensor {
+    pub fn run(&self, input_btd: &Tensor, inputs: BlockInputs<'_>) -> Tensor {
         let mut hidden_btd = input_btd.shallow_clone();
         for block in &self.blocks {
-            hidden_btd = block.forward(&hidden_btd, &self.rope, masks);
+            hidden_btd = block.forward(&hidden_btd, &inputs);
         }
         hidden_btd
     }
@@ -91,12 +95,13 @@ impl BlockStack {
             Kept::Graph { .. } if self.blocks.is_empty() => grad_btd,
             Kept::Graph { input, output } => graph_backward(&input, &output, &grad_btd),
             Kept::Inputs { mut inputs, input_grad } => {
+                let (masks, lengths_b) = (pass.masks.as_ref(), pass.lengths_b.as_ref());
                 let mut grad_btd = grad_btd;
                 for (index, block) in self.blocks.iter().enumerate().rev() {
                     let wanted = input_grad || index > 0;
                     let input = inputs.pop().expect("one input a block");
                     let input = input.detach().set_requires_grad(wanted);
-                    let output = block.forward(&input, &self.rope, pass.masks.as_ref());
+                    let output = block.forward(&input, &BlockInputs { masks, lengths_b });
                     grad_btd = graph_backward(&input, &output, &grad_btd);
                 }
                 grad_btd

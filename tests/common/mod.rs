@@ -6,6 +6,7 @@ pub mod federation;
 
 use fellrec::config::{LoraConfig, ModelConfig, OptimizerConfig, OrNone, SplitConfig, Trainable};
 use fellrec::ids::{ClientId, Round, StepId};
+use fellrec::model::architecture::{Architecture, BlockKind};
 use fellrec::model::backbone::Backbone;
 use fellrec::model::causal_lm::CausalLm;
 use fellrec::model::cut::{Cut, Place};
@@ -13,7 +14,7 @@ use fellrec::model::item_tokens::ItemTokens;
 use fellrec::model::layout::Layout;
 use fellrec::model::mask::MaskSeed;
 use fellrec::model::rope::RopeTable;
-use fellrec::split::{BodySession, ClientModel};
+use fellrec::split::{BodySession, ClientModel, ClientSettings};
 use fellrec::training::{AdamW, TrainablePart};
 use tch::{Device, Kind};
 
@@ -70,14 +71,32 @@ pub enum Ends {
     Language { tied: bool },
 }
 
-pub fn backbone(ends: Ends, model: &ModelConfig) -> Box<dyn Backbone> {
+pub fn architecture(ends: Ends, model: &ModelConfig) -> Architecture {
+    match ends {
+        Ends::Items => Architecture::llama(model, 40),
+        Ends::Language { tied: true } => Architecture::llama(model, 30),
+        Ends::Language { tied: false } => Architecture::llama(model, 30).untied(),
+    }
+}
+
+pub fn backbone(ends: Ends, architecture: &Architecture) -> Box<dyn Backbone> {
     match ends {
         Ends::Items => {
             let titles: Vec<Vec<u32>> =
                 (0..30u32).map(|item| vec![item % 40, (item * 7 + 3) % 40]).collect();
-            Box::new(ItemTokens::new(model, 40, &titles, Device::Cpu))
+            Box::new(ItemTokens::new(architecture, &titles, Device::Cpu))
         }
-        Ends::Language { tied } => Box::new(CausalLm::new(model, 30, tied)),
+        Ends::Language { .. } => Box::new(CausalLm::new(architecture)),
+    }
+}
+
+/// Rotary tables of 64 positions.
+pub fn rope(architecture: &Architecture) -> RopeTable {
+    match &architecture.blocks {
+        BlockKind::Decoder(decoder) => {
+            RopeTable::new(64, architecture.head_dim, &decoder.rope, Kind::Float, Device::Cpu)
+        }
+        BlockKind::Encoder(_) => RopeTable::empty(),
     }
 }
 
@@ -106,11 +125,13 @@ impl Party {
         mu: f64,
     ) -> Self {
         let model = model(trainable);
-        let backbone = backbone(ends, &model);
-        let layout = Layout::new(&model, &lora(), Cut::new(&model, split), backbone.as_ref());
+        let architecture = architecture(ends, &model);
+        let backbone = backbone(ends, &architecture);
+        let cut = Cut::new(architecture.layers, split);
+        let layout = Layout::new(&architecture, trainable, &lora(), cut, backbone.as_ref());
         let places = layout.cut.places();
         let base = layout.frozen_base(&places, SEED, Kind::Float, Device::Cpu);
-        let rope = RopeTable::new(64, model.head_dim(), 1e4, Kind::Float, Device::Cpu);
+        let rope = rope(&architecture);
         let part = |place| {
             let slice = layout.initial_slice(place, SEED);
             let part = TrainablePart::new(&slice, AdamW::new(&optimizer()), Device::Cpu);
@@ -128,8 +149,7 @@ impl Party {
             &layout,
             base.share(),
             &rope,
-            recompute,
-            5,
+            ClientSettings { recompute, dropout: model.dropout, loss_chunk: 5 },
             part(Place::Front),
             part(Place::Back),
         );

@@ -17,7 +17,7 @@ use fellrec::model::cut::Place;
 use fellrec::model::rope::RopeTable;
 use fellrec::model::slice::Digest;
 use fellrec::model::spec::BaseWeights;
-use fellrec::split::ClientModel;
+use fellrec::split::{ClientModel, ClientSettings};
 use tch::Device;
 use tempfile::TempDir;
 
@@ -163,8 +163,7 @@ impl World {
             &self.blueprint.layout,
             self.base.share(),
             &self.rope,
-            self.config().runtime.recompute,
-            self.config().training.loss_chunk,
+            ClientSettings::of(self.config()),
             front,
             back,
         ))

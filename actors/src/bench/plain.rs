@@ -6,11 +6,12 @@ use std::time::Instant;
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::PartState;
 use fellrec::ids::{ClientId, Round, StepId};
+use fellrec::model::block::BlockInputs;
 use fellrec::model::cut::Place;
 use fellrec::model::mask::MaskSeed;
 use fellrec::model::spec::Params;
 use fellrec::seed;
-use fellrec::split::{BlockStack, ClientModel, StepPlan};
+use fellrec::split::{BlockStack, ClientModel, ClientSettings, StepPlan};
 use fellrec::training::{Examples, TrainablePart, clip_scale, learning_rate};
 
 /// All clients' whole models, dealt out to threads.
@@ -50,7 +51,7 @@ impl PlainLoop {
                 let params = Params { base: &base, trainable: &trainable };
                 let blocks = layout.cut.blocks(place);
                 let recompute = config.runtime.recompute;
-                let stack = BlockStack::new(&params, layout, blocks, rope.share(), recompute);
+                let stack = BlockStack::new(&params, layout, blocks, &rope, recompute);
                 (part, stack)
             };
             let bodies = (0..layout.cut.stages().len()).map(body).collect();
@@ -59,8 +60,7 @@ impl PlainLoop {
                 layout,
                 base.share(),
                 &rope,
-                config.runtime.recompute,
-                config.training.loss_chunk,
+                ClientSettings::of(config),
                 part(Place::Front),
                 part(Place::Back),
             );
@@ -98,7 +98,8 @@ impl WholeClient {
             let masks = MaskSeed { run_seed: config.run.seed, client: self.id, step };
             let bodies = &self.bodies;
             self.model.unsplit_step(&batch, masks, |hidden| {
-                bodies.iter().fold(hidden, |hidden, (_, stack)| stack.run(&hidden, Some(&masks)))
+                let inputs = BlockInputs { masks: Some(&masks), lengths_b: None };
+                bodies.iter().fold(hidden, |hidden, (_, stack)| stack.run(&hidden, inputs))
             });
             self.bodies.iter().for_each(|(part, _)| part.close_gradients());
             let (front, back) = self.model.squared_grad_norms();

@@ -22,7 +22,7 @@ use fellrec::ranking::{
     Metrics, Popularity, RankingPlan, RankingSums, SampledProtocol, rank_users,
 };
 use fellrec::seed;
-use fellrec::split::ClientModel;
+use fellrec::split::{ClientModel, ClientSettings};
 use fellrec::training::Examples;
 use rand::seq::index;
 use thiserror::Error;
@@ -262,8 +262,7 @@ impl Desk {
             &blueprint.layout,
             self.seat.base.share(),
             &self.seat.rope,
-            blueprint.config.runtime.recompute,
-            blueprint.config.training.loss_chunk,
+            ClientSettings::of(&blueprint.config),
             front,
             back,
         ))

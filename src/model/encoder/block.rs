@@ -9,8 +9,8 @@ use super::norm::{LayerNorm, norm_specs};
 use super::padding::Padding;
 use crate::config::{LoraConfig, Projection};
 use crate::model::architecture::{Architecture, Encoder};
+use crate::model::block::BlockInputs;
 use crate::model::linear::{Linear, adapter_specs};
-use crate::model::mask::MaskSeed;
 use crate::model::spec::{Init, Params, TensorSpec};
 
 /// Attention and feed-forward, each added to its input and then normalised.
@@ -50,8 +50,10 @@ impl EncoderBlock {
     }
 
     /// `[B, T, D]` to `[B, T, D]`; what comes out at padded positions means nothing.
-    pub fn forward(&self, x_btd: &Tensor, padding: &Padding, masks: Option<&MaskSeed>) -> Tensor {
-        let attended = self.attention.forward(x_btd, padding, masks);
+    pub fn forward(&self, x_btd: &Tensor, inputs: &BlockInputs<'_>) -> Tensor {
+        let padding = Padding::new(inputs.lengths_b, x_btd.size()[1]);
+        let masks = inputs.masks;
+        let attended = self.attention.forward(x_btd, &padding, masks);
         let attended = self.attention_output.forward(&attended, masks);
         let x_btd = self.attention_norm.forward(&(attended + x_btd));
         let fed = self.intermediate.forward(&x_btd, masks).gelu("none");

@@ -5,7 +5,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::norm::{LayerNorm, norm_specs};
-use super::padding::Padding;
+use crate::data::TextRow;
 use crate::model::architecture::{Architecture, Encoder};
 use crate::model::spec::{Init, Params, TensorSpec};
 
@@ -14,17 +14,6 @@ const POSITIONS: &str = "embeddings.position_embeddings.weight";
 const TOKEN_TYPES: &str = "embeddings.token_type_embeddings.weight";
 const ITEM_POSITIONS: &str = "embeddings.item_position_embeddings.weight";
 const NORM: &str = "embeddings.LayerNorm";
-
-/// One text of a batch: its tokens, and for each of them a type and the item it belongs to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TextRow {
-    /// Token ids.
-    pub ids: Vec<i64>,
-    /// Token types, as many.
-    pub token_types: Vec<i64>,
-    /// Item positions, as many.
-    pub item_positions: Vec<i64>,
-}
 
 /// A batch of texts, right-padded.
 #[derive(Debug)]
@@ -35,13 +24,13 @@ pub struct EncoderInputs {
     pub token_types_bt: Tensor,
     /// Item positions, `[B, T]`; read by models that embed them.
     pub item_positions_bt: Tensor,
-    /// Tokens of every row, `[B]`; at least 1.
-    pub lengths: Vec<i64>,
+    /// Tokens of every row, `[B]` of i64; at least 1.
+    pub lengths_b: Tensor,
 }
 
 impl EncoderInputs {
     /// Pads rows, none of them empty, to the longest. Padding is never seen, so its ids are 0.
-    pub fn new(rows: &[&TextRow], device: Device) -> Self {
+    pub fn new(rows: &[TextRow], device: Device) -> Self {
         let lengths: Vec<i64> = rows.iter().map(|row| row.ids.len() as i64).collect();
         let width = lengths.iter().copied().max().unwrap_or_default();
         let padded = |column: fn(&TextRow) -> &Vec<i64>| {
@@ -56,13 +45,8 @@ impl EncoderInputs {
             ids_bt: padded(|row| &row.ids),
             token_types_bt: padded(|row| &row.token_types),
             item_positions_bt: padded(|row| &row.item_positions),
-            lengths,
+            lengths_b: Tensor::from_slice(&lengths).to_device(device),
         }
-    }
-
-    /// Which positions are real.
-    pub fn padding(&self) -> Padding {
-        Padding::new(&self.lengths, self.ids_bt.size()[1], self.ids_bt.device())
     }
 }
 

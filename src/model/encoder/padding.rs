@@ -2,9 +2,9 @@
 //!
 //! Shapes: B = batch, T = positions.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-/// Real positions of a batch, made once and read by every block.
+/// Real positions of a batch.
 #[derive(Debug)]
 pub struct Padding {
     /// True where a row has a token, `[B, T]`; absent where no row is padded.
@@ -12,14 +12,14 @@ pub struct Padding {
 }
 
 impl Padding {
-    /// Rows with `lengths` real positions each, at least 1, padded to `width`.
-    pub fn new(lengths: &[i64], width: i64, device: Device) -> Self {
-        if lengths.iter().all(|length| *length == width) {
-            return Self { real_bt: None };
-        }
-        let positions_t = Tensor::arange(width, (Kind::Int64, device));
-        let lengths_b = Tensor::from_slice(lengths).to_device(device);
-        Self { real_bt: Some(positions_t.lt_tensor(&lengths_b.unsqueeze(1))) }
+    /// Rows with `lengths_b` real positions each, `[B]` of i64 and at least 1, in `width` positions.
+    /// Without lengths no position is padding.
+    pub fn new(lengths_b: Option<&Tensor>, width: i64) -> Self {
+        let real = |lengths_b: &Tensor| {
+            let positions_t = Tensor::arange(width, (Kind::Int64, lengths_b.device()));
+            positions_t.lt_tensor(&lengths_b.unsqueeze(1))
+        };
+        Self { real_bt: lengths_b.map(real) }
     }
 
     /// Bool `[B, T]`, true at real positions; `None` where all are.

@@ -8,8 +8,10 @@ use tch::{Device, Kind, Tensor};
 use super::attention::Heads;
 use super::*;
 use crate::config::{LoraConfig, Projection};
+use crate::data::TextRow;
 use crate::ids::{ClientId, Round, StepId};
 use crate::model::architecture::{Architecture, BlockKind, Encoder};
+use crate::model::block::BlockInputs;
 use crate::model::mask::MaskSeed;
 use crate::model::spec::{BaseWeights, Params, TensorSpec};
 use crate::seed;
@@ -43,6 +45,10 @@ fn base(specs: &[TensorSpec]) -> BaseWeights {
     BaseWeights::random(3, specs, Kind::Float, Device::Cpu)
 }
 
+fn block_inputs(inputs: &EncoderInputs) -> BlockInputs<'_> {
+    BlockInputs { masks: None, lengths_b: Some(&inputs.lengths_b) }
+}
+
 /// The state of the last block, embeddings included.
 fn run(windows: Option<Vec<i64>>, inputs: &EncoderInputs) -> Tensor {
     let (architecture, encoder) = encoder(windows);
@@ -53,7 +59,7 @@ fn run(windows: Option<Vec<i64>>, inputs: &EncoderInputs) -> Tensor {
     let mut x_btd = Embeddings::new(&params, &architecture, &encoder).forward(inputs);
     for layer in 0..2 {
         let block = EncoderBlock::new(&params, layer, &architecture, &encoder, &lora(&[]));
-        x_btd = block.forward(&x_btd, &inputs.padding(), None);
+        x_btd = block.forward(&x_btd, &block_inputs(inputs));
     }
     x_btd
 }
@@ -86,7 +92,7 @@ proptest! {
         let size = [lengths.len() as i64, 2, width, 3];
         let mut rng = seed::rng(draw, "heads", &[]);
         let values: Vec<Tensor> = (0..4).map(|_| drawn(size, &mut rng)).collect();
-        let padding = Padding::new(&lengths, width, Device::Cpu);
+        let padding = Padding::new(Some(&Tensor::from_slice(&lengths)), width);
         // What comes out at padding means nothing, so nothing may come back through it either.
         let real = match padding.real_bt() {
             Some(real_bt) => real_bt.to_kind(Kind::Float).view([size[0], 1, width, 1]),
@@ -111,7 +117,7 @@ proptest! {
 /// A window that reaches everywhere leaves only the first token to tell it from dense attention.
 #[test]
 fn other_tokens_use_the_local_projections_even_for_the_global_one() {
-    let inputs = EncoderInputs::new(&[&text(9, 1)], Device::Cpu);
+    let inputs = EncoderInputs::new(&[text(9, 1)], Device::Cpu);
     let (architecture, encoder) = encoder(Some(vec![40, 40]));
     let mut specs = embedding_specs(&architecture, &encoder);
     specs.extend(encoder_specs(&architecture, &encoder, 0..1));
@@ -121,7 +127,7 @@ fn other_tokens_use_the_local_projections_even_for_the_global_one() {
     let attention = |encoder: &Encoder| {
         let name = "encoder.layer.0.attention";
         Attention::new(&params, name, 0, &architecture, encoder, &lora(&[]))
-            .forward(&x_btd, &inputs.padding(), None)
+            .forward(&x_btd, &Padding::new(None, 9), None)
     };
     let windowed = attention(&encoder);
     let dense = attention(&Encoder { windows: None, ..encoder.clone() });
@@ -135,10 +141,9 @@ fn other_tokens_use_the_local_projections_even_for_the_global_one() {
 fn a_row_does_not_see_its_padding_nor_its_neighbours() {
     for windows in [None, Some(vec![4, 6])] {
         let rows = [text(23, 5), text(9, 11), text(1, 2)];
-        let together: Vec<&TextRow> = rows.iter().collect();
-        let together = run(windows.clone(), &EncoderInputs::new(&together, Device::Cpu));
+        let together = run(windows.clone(), &EncoderInputs::new(&rows, Device::Cpu));
         for (number, row) in rows.iter().enumerate() {
-            let alone = run(windows.clone(), &EncoderInputs::new(&[row], Device::Cpu));
+            let alone = run(windows.clone(), &EncoderInputs::new(std::slice::from_ref(row), Device::Cpu));
             let length = row.ids.len() as i64;
             let batched = together.narrow(0, number as i64, 1).narrow(1, 0, length);
             let difference = largest_difference(&alone, &batched);
@@ -147,27 +152,24 @@ fn a_row_does_not_see_its_padding_nor_its_neighbours() {
     }
 }
 
-/// Two blocks of reach 2 carry nothing further than 4, but for the first token, which sees all.
+/// A window of 4 reaches 2 to either side, and the first token sees all.
 #[test]
 fn a_token_is_seen_within_the_window_and_by_the_first_token() {
     let row = text(30, 3);
     let mut changed = row.clone();
     changed.ids[20] = (changed.ids[20] + 1) % 30;
-    let state = |row: &TextRow, layers: i64| {
+    let state = |row: TextRow| {
         let inputs = EncoderInputs::new(&[row], Device::Cpu);
         let (architecture, encoder) = encoder(Some(vec![4, 4]));
         let mut specs = embedding_specs(&architecture, &encoder);
-        specs.extend(encoder_specs(&architecture, &encoder, 0..layers));
+        specs.extend(encoder_specs(&architecture, &encoder, 0..1));
         let (base, trainable) = (base(&specs), BTreeMap::new());
         let params = Params { base: &base, trainable: &trainable };
         let x_btd = Embeddings::new(&params, &architecture, &encoder).forward(&inputs);
-        EncoderBlock::new(&params, 0, &architecture, &encoder, &lora(&[])).forward(
-            &x_btd,
-            &inputs.padding(),
-            None,
-        )
+        EncoderBlock::new(&params, 0, &architecture, &encoder, &lora(&[]))
+            .forward(&x_btd, &block_inputs(&inputs))
     };
-    let moved = (state(&row, 1) - state(&changed, 1)).abs().amax([0, 2], false);
+    let moved = (state(row) - state(changed)).abs().amax([0, 2], false);
     let moved: Vec<usize> =
         (0..30).filter(|position| moved.double_value(&[*position as i64]) > 0.0).collect();
     assert_eq!(moved, [0, 18, 19, 20, 21, 22]);
@@ -196,7 +198,7 @@ fn adapters_sit_on_local_projections_and_only_they_drop() {
     let output = |adapters: BTreeMap<String, Tensor>, masks: Option<&MaskSeed>| {
         let params = Params { base: &base, trainable: &adapters };
         let block = EncoderBlock::new(&params, 1, &architecture, &encoder, &config);
-        block.forward(&x_btd, &Padding::new(&[7, 7], 7, Device::Cpu), masks)
+        block.forward(&x_btd, &BlockInputs { masks, lengths_b: None })
     };
     let plain = output(BTreeMap::new(), None);
     assert_eq!(output(BTreeMap::new(), Some(&masks)), plain);
