@@ -17,7 +17,7 @@ use fellrec::ids::{ClientId, Round, ShardId, StepId};
 use fellrec::model::cut::Place;
 use fellrec::model::slice::{Digest, Slice};
 use fellrec::ranking::Metrics;
-use fellrec::split::{BodyGradient, HiddenStates, SplitError, StepPlan};
+use fellrec::split::{BodyGradient, DecodeTurn, HiddenStates, SplitError, StepPlan};
 use fellrec::training::Timed;
 
 use crate::client::ClientError;
@@ -134,6 +134,20 @@ pub struct EvaluateBody {
     /// Client the batch belongs to.
     pub client: ClientId,
     /// Hidden states, `[B, T, D]`.
+    pub hidden: HiddenStates,
+}
+
+/// Run the server-held layers for one turn of a decoding: a batch of prompts, then token by token.
+/// From: client, in evaluation. Answer: what its next stage starts from; `None` if what the turns
+/// before left was evicted, and the decoding has to start over.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<Timed<HiddenStates>>, SplitError>")]
+pub struct DecodeBody {
+    /// Client the prompts belong to.
+    pub client: ClientId,
+    /// Which turn; repeated it is answered as before.
+    pub turn: DecodeTurn,
+    /// Hidden states: `[B, T, D]` with lengths for the prompts, `[B, 1, D]` for the tokens.
     pub hidden: HiddenStates,
 }
 

@@ -8,6 +8,7 @@ use tch::{Tensor, no_grad};
 
 use super::SplitError;
 use super::body::StepPlan;
+use super::decode::{DecodeCache, Turn};
 use super::hidden::HiddenStates;
 use super::stack::{BlockStack, StackPass};
 use crate::config::Config;
@@ -217,12 +218,67 @@ impl ClientModel {
         hidden: &HiddenStates,
         rows_m: &Tensor,
     ) -> Result<Tensor, SplitError> {
+        let normed_md = self.last_hidden(hidden, rows_m)?;
+        Ok(no_grad(|| self.scores(ends, &normed_md)))
+    }
+
+    /// The network's last hidden states at the given positions, after the final norm: `[B, T, D]` and
+    /// `[M]` to `[M, D]`.
+    pub fn last_hidden(
+        &self,
+        hidden: &HiddenStates,
+        rows_m: &Tensor,
+    ) -> Result<Tensor, SplitError> {
         hidden.check(self.width)?;
         Ok(no_grad(|| {
             let output_btd = self.back_stack.run(hidden.tensor(), BlockInputs::default());
-            let rows_md = output_btd.view([-1, self.width]).index_select(0, rows_m);
-            let normed_md = self.normed(rows_md);
-            normed_md.matmul(&ends.outputs_vd.tr()).to_kind(tch::Kind::Float)
+            self.normed(output_btd.view([-1, self.width]).index_select(0, rows_m))
+        }))
+    }
+
+    fn scores(&self, ends: &Ends, normed_md: &Tensor) -> Tensor {
+        normed_md.matmul(&ends.outputs_vd.tr()).to_kind(tch::Kind::Float)
+    }
+
+    /// The front's part of a decoding's turn. `tokens` are the prompts `[B, T]`, right-padded, with
+    /// their lengths at position 0, then one token a row `[B, 1]`.
+    pub fn decode_front(
+        &self,
+        ends: &Ends,
+        tokens_bt: &Tensor,
+        turn: &Turn<'_>,
+        held: &mut Option<DecodeCache>,
+    ) -> Result<HiddenStates, SplitError> {
+        let embedded_btd = no_grad(|| ends.embed(tokens_bt));
+        let hidden_btd = self.front_stack.turn(&embedded_btd, turn, held)?;
+        let lengths_b = match turn {
+            Turn::Prompts { lengths_b } => Some(*lengths_b),
+            Turn::Tokens { .. } => None,
+        };
+        Ok(HiddenStates::new(&hidden_btd).with_lengths(lengths_b))
+    }
+
+    /// The back's part of a decoding's turn: log-probabilities of the token that follows each row's
+    /// last one, `[B, V]`, f32.
+    pub fn decode_back(
+        &self,
+        ends: &Ends,
+        hidden: &HiddenStates,
+        turn: &Turn<'_>,
+        held: &mut Option<DecodeCache>,
+    ) -> Result<Tensor, SplitError> {
+        hidden.check(self.width)?;
+        let output_btd = self.back_stack.turn(hidden.tensor(), turn, held)?;
+        Ok(no_grad(|| {
+            let last_bd = match turn {
+                Turn::Tokens { .. } => output_btd.squeeze_dim(1),
+                Turn::Prompts { lengths_b } => {
+                    let last_b =
+                        (*lengths_b - 1).view([-1, 1, 1]).expand([-1, 1, self.width], false);
+                    output_btd.gather(1, &last_b, false).squeeze_dim(1)
+                }
+            };
+            self.scores(ends, &self.normed(last_bd)).log_softmax(-1, tch::Kind::Float)
         }))
     }
 

@@ -14,7 +14,7 @@ use crate::ids::{ClientId, Round, StepId};
 use crate::model::backbone::Batch;
 use crate::model::mask::MaskSeed;
 use crate::seed;
-use crate::split::{BodyGradient, ClientModel, HiddenStates, SplitError, StepPlan};
+use crate::split::{BodyGradient, ClientModel, DecodeTurn, HiddenStates, SplitError, StepPlan};
 
 /// An answer with the time its sender computed for it.
 #[derive(Debug)]
@@ -66,6 +66,14 @@ pub trait BodyLink {
         stage: usize,
         hidden: HiddenStates,
     ) -> Result<Timed<HiddenStates>, Self::Error>;
+
+    /// Runs one turn of a decoding on a stage; `None` if the stage no longer holds the turns before.
+    async fn decode(
+        &mut self,
+        stage: usize,
+        turn: DecodeTurn,
+        hidden: HiddenStates,
+    ) -> Result<Option<Timed<HiddenStates>>, Self::Error>;
 
     /// Tells whoever watches that a step of `of` is done: the heartbeat that deadlines count from.
     fn progress(&mut self, step: StepId, of: u64);

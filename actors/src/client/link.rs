@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fellrec::federation::round::Attempt;
 use fellrec::ids::{ClientId, StepId};
-use fellrec::split::{BodyGradient, HiddenStates, SplitError, StepPlan};
+use fellrec::split::{BodyGradient, DecodeTurn, HiddenStates, SplitError, StepPlan};
 use fellrec::training::{BodyLink, Timed};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::messages::{BackwardBody, EvaluateBody, ForwardBody, StepBody, StepDone};
+use crate::messages::{BackwardBody, DecodeBody, EvaluateBody, ForwardBody, StepBody, StepDone};
 use crate::peer::{AskError, Peer};
 use crate::registry::{Entry, MemberName, ShardPeers};
 
@@ -130,6 +130,16 @@ impl BodyLink for ShardLink {
     ) -> Result<Timed<HiddenStates>, LinkError> {
         let message = EvaluateBody { client: self.client, hidden };
         self.settle(stage, self.stages[stage].peers.evaluate.ask(message).await)
+    }
+
+    async fn decode(
+        &mut self,
+        stage: usize,
+        turn: DecodeTurn,
+        hidden: HiddenStates,
+    ) -> Result<Option<Timed<HiddenStates>>, LinkError> {
+        let message = DecodeBody { client: self.client, turn, hidden };
+        self.settle(stage, self.stages[stage].peers.decode.ask(message).await)
     }
 
     fn progress(&mut self, step: StepId, of: u64) {
