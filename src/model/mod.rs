@@ -13,6 +13,7 @@ pub mod linear;
 pub mod mask;
 pub mod mlp;
 pub mod norm;
+pub mod pretrained;
 pub mod rope;
 pub mod slice;
 pub mod spec;
