@@ -147,8 +147,7 @@ impl FederationState {
 
     /// The state a client goes on from.
     pub fn current(&self, client: ClientId) -> StateId {
-        let source =
-            if self.following.contains(&client) { Source::Shared } else { Source::Own };
+        let source = if self.following.contains(&client) { Source::Shared } else { Source::Own };
         StateId { round: self.slices[&client], source }
     }
 
