@@ -11,7 +11,7 @@ use fellrec::cost::ClientCost;
 use fellrec::federation::collection::{CollectionError, SubmittedSlice};
 use fellrec::federation::member::{MemberError, Opening};
 use fellrec::federation::mixing::MixingWeights;
-use fellrec::federation::round::{Attempt, LocalRoundReport, Participant};
+use fellrec::federation::round::{Attempt, LocalRoundReport, Participant, StateId};
 use fellrec::history::TestResult;
 use fellrec::ids::{ClientId, Round, ShardId, StepId};
 use fellrec::model::cut::Place;
@@ -33,8 +33,8 @@ use crate::shard::ShardError;
 pub struct OpenRound {
     /// Round and attempt.
     pub attempt: Attempt,
-    /// Round whose commit produced the client's current state.
-    pub base: Round,
+    /// The client's current state: its own or the mean.
+    pub base: StateId,
 }
 
 /// Stop working on an attempt and drop what it trained. From: supervisor.
@@ -67,7 +67,7 @@ pub struct CommitRound {
 #[rtype(result = "Result<Option<Metrics>, ClientError>")]
 pub struct EvaluateRound {
     /// State to rank with.
-    pub state: Round,
+    pub state: StateId,
 }
 
 /// Rank the test rows by popularity, by the start and by a chosen state. From: supervisor, at the end.
@@ -75,7 +75,7 @@ pub struct EvaluateRound {
 #[rtype(result = "Result<Option<TestResult>, ClientError>")]
 pub struct TestModel {
     /// Chosen state.
-    pub best: Round,
+    pub best: StateId,
 }
 
 // ---- Client to shard ------------------------------------------------------------------------

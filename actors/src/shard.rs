@@ -113,8 +113,7 @@ impl ServerShard {
             let config = &seat.blueprint.config;
             let store = seat.folder.stage_store(seat.id.stage, client, config);
             let layout = Arc::clone(&seat.blueprint.layout);
-            let member =
-                Member::new(store, layout, config).with_shared(seat.folder.shared_store(config));
+            let member = Member::new(store, seat.folder.shared_store(config), layout, config);
             Desk { member, session: None }
         })
     }

@@ -149,7 +149,8 @@ impl RunStore {
     /// States that the commits in the store refer to, by client: what its members must keep, so
     /// that every one of these commits can be used. A commit that cannot be read refers to nothing.
     ///
-    /// A client that had no part in a round is in that commit by an older state.
+    /// A client that had no part in a round is in that commit by an older state. Whether a state is
+    /// the client's own or the mean is left open: what a round left of either kind stays.
     pub fn referenced(&self) -> BTreeMap<ClientId, BTreeSet<Round>> {
         let mut referenced: BTreeMap<ClientId, BTreeSet<Round>> = BTreeMap::new();
         for round in rounds(&self.path) {

@@ -12,7 +12,7 @@ use tch::Device;
 use thiserror::Error;
 
 use super::collection::SubmittedSlice;
-use super::round::Attempt;
+use super::round::{Attempt, Source, StateId};
 use super::shared::SharedStore;
 use super::track::Track;
 use crate::checkpoint::{CheckpointError, MemberStore, PartState};
@@ -50,8 +50,8 @@ pub enum MemberError {
 pub struct Opening {
     /// Which of the client's models.
     pub track: Track,
-    /// Round whose commit produced it.
-    pub base: Round,
+    /// Which of the states on disk.
+    pub base: StateId,
     /// What for.
     pub purpose: Purpose,
 }
@@ -72,7 +72,7 @@ pub struct Member {
     layout: Arc<Layout>,
     run_seed: u64,
     optimizer: OptimizerConfig,
-    shared: Option<SharedStore>,
+    shared: SharedStore,
     training: TrainingConfig,
     trained: Option<Trained>,
 }
@@ -81,46 +81,49 @@ pub struct Member {
 #[derive(Debug)]
 struct Trained {
     attempt: Attempt,
-    base: Round,
+    base: StateId,
     parts: BTreeMap<(Track, Place), PartState>,
 }
 
 impl Member {
-    /// A member whose states rest in `store`.
-    pub fn new(store: MemberStore, layout: Arc<Layout>, config: &Config) -> Self {
+    /// A member whose own states rest in `store`, and the means it may be told to follow in `shared`.
+    pub fn new(
+        store: MemberStore,
+        shared: SharedStore,
+        layout: Arc<Layout>,
+        config: &Config,
+    ) -> Self {
         Self {
             store,
+            shared,
             layout,
             run_seed: config.run.seed,
             optimizer: config.optimizer.clone(),
             training: config.training.clone(),
-            shared: None,
             trained: None,
         }
     }
 
-    /// The same member, which starts from the shared mean of a round where it has no state of it.
-    pub fn with_shared(self, shared: SharedStore) -> Self {
-        Self { shared: Some(shared), ..self }
-    }
-
-    /// The state of `round` at a place; round 0 is the start that all clients and tracks share.
+    /// A state at a place: its own one or the mean, as `state` says, whatever else is on disk. Round
+    /// 0 is the start that all clients and tracks share.
+    ///
+    /// # Errors
+    /// No such state, or one that does not fit the model.
     pub fn load(
         &self,
         track: Track,
         place: Place,
-        round: Round,
+        state: StateId,
     ) -> Result<PartState, CheckpointError> {
+        let StateId { round, source } = state;
         if round == Round(0) {
             let initial = self.layout.initial_slice(place, self.run_seed);
             return Ok(PartState::fresh(initial, &self.optimizer));
         }
         let layout = self.layout.expected_slice(place);
-        match &self.shared {
-            Some(shared) if !self.store.holds(round) && shared.holds(round) => {
-                shared.load(place, round, &layout)
-            }
-            _ => self.store.load(round, &part_name(track, place), &layout),
+        match source {
+            Source::Own => self.store.load(round, &part_name(track, place), &layout),
+            Source::Shared => self.shared.load(place, round, &layout),
         }
     }
 
@@ -157,7 +160,7 @@ impl Member {
         &mut self,
         track: Track,
         attempt: Attempt,
-        base: Round,
+        base: StateId,
         parts: impl IntoIterator<Item = (Place, TrainablePart)>,
     ) {
         let rest = |(place, part): (Place, TrainablePart)| {

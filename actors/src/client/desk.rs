@@ -9,7 +9,7 @@ use fellrec::checkpoint::CheckpointError;
 use fellrec::data::{ClientData, Part, Query};
 use fellrec::federation::collection::CollectionError;
 use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
-use fellrec::federation::round::Attempt;
+use fellrec::federation::round::{Attempt, StateId};
 use fellrec::federation::track::Track;
 use fellrec::history::{SampledResult, TestResult};
 use fellrec::ids::{ClientId, Round, ShardId};
@@ -122,8 +122,7 @@ impl Desk {
         let config = &seat.blueprint.config;
         let store = seat.folder.client_store(seat.id, config);
         let layout = Arc::clone(&seat.blueprint.layout);
-        let member =
-            Member::new(store, layout, config).with_shared(seat.folder.shared_store(config));
+        let member = Member::new(store, seat.folder.shared_store(config), layout, config);
         let (examples, data) =
             (seat.blueprint.examples(seat.id), seat.blueprint.client_data(seat.id));
         Self { seat, examples, data, member }
@@ -162,7 +161,10 @@ impl Desk {
     }
 
     /// Metrics on validation rows; `None` without any.
-    pub(super) async fn validate(&mut self, state: Round) -> Result<Option<Metrics>, ClientError> {
+    pub(super) async fn validate(
+        &mut self,
+        state: StateId,
+    ) -> Result<Option<Metrics>, ClientError> {
         let Some(data) = self.data.clone() else { return Ok(None) };
         let queries = self.validation_sample(queries(&data, Part::Validation));
         let sums = self.rank(&queries, state).await?;
@@ -170,10 +172,10 @@ impl Desk {
     }
 
     /// Popularity, start and `best` on test rows; `None` without any.
-    pub(super) async fn test(&mut self, best: Round) -> Result<Option<TestResult>, ClientError> {
+    pub(super) async fn test(&mut self, best: StateId) -> Result<Option<TestResult>, ClientError> {
         let Some(data) = self.data.clone() else { return Ok(None) };
         let queries = queries(&data, Part::Test);
-        let before = self.rank(&queries, Round(0)).await?;
+        let before = self.rank(&queries, StateId::START).await?;
         let after = self.rank(&queries, best).await?;
         keep_ranks(&self.seat, &after.users)?;
         let items = self.seat.blueprint.candidates() as usize;
@@ -189,13 +191,14 @@ impl Desk {
             protocol: self.sampled_protocol().map(|p| p.to_string()).unwrap_or_default(),
             metrics,
         });
-        Ok(Some(TestResult { popularity, before, after: after_metrics, best_round: best, sampled }))
+        let (after, best_round) = (after_metrics, best.round);
+        Ok(Some(TestResult { popularity, before, after, best_round, sampled }))
     }
 
     async fn rank(
         &mut self,
         queries: &[Query<'_>],
-        state: Round,
+        state: StateId,
     ) -> Result<RankingSums, ClientError> {
         loop {
             match self.try_rank(queries, state).await {
@@ -208,7 +211,7 @@ impl Desk {
     async fn try_rank(
         &mut self,
         queries: &[Query<'_>],
-        state: Round,
+        state: StateId,
     ) -> Result<RankingSums, ClientError> {
         let config = &self.seat.blueprint.config;
         let track = Track::ranked(&config.training);

@@ -6,9 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use fellrec::cost::ClientCost;
 use fellrec::federation::member::{Opening, Purpose};
-use fellrec::federation::round::{Attempt, LocalRoundReport};
+use fellrec::federation::round::{Attempt, LocalRoundReport, StateId};
 use fellrec::federation::track::Track;
-use fellrec::ids::Round;
 use fellrec::model::cut::Place;
 use fellrec::training::{LocalWork, local_round};
 
@@ -21,7 +20,7 @@ use crate::shard::ShardError;
 /// One try at a local round.
 struct LocalAttempt {
     attempt: Attempt,
-    base: Round,
+    base: StateId,
     /// The shards that serve all of it.
     stages: Vec<Arc<Entry<ShardPeers>>>,
     cancel: Arc<AtomicBool>,
@@ -33,7 +32,7 @@ impl Desk {
     pub(super) async fn train(
         &mut self,
         attempt: Attempt,
-        base: Round,
+        base: StateId,
         cancel: Arc<AtomicBool>,
     ) -> Result<FinishedRound, ClientError> {
         loop {
@@ -47,7 +46,7 @@ impl Desk {
     async fn try_train(
         &mut self,
         attempt: Attempt,
-        base: Round,
+        base: StateId,
         cancel: &Arc<AtomicBool>,
     ) -> Result<FinishedRound, ClientError> {
         // The same life of every shard in both passes: a successor would hold only the second one's.

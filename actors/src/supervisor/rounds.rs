@@ -119,7 +119,8 @@ impl Supervisor {
         let record = std::mem::take(&mut self.round);
         let mixed = record.mixed.expect("a round is staged before it is committed");
         let (stagers, receipts) = receipts(&mixed, state.committed);
-        self.receipts.remove(SHARED_PATH);
+        // A mean stays vouched for as long as somebody follows it, as in rounds that stage none.
+        self.receipts.retain(|path, mean| path != SHARED_PATH || state.is_followed(mean.round));
         self.receipts.extend(receipts);
         let adopted = state.adopted();
         for client in &adopted {
@@ -183,7 +184,7 @@ impl Supervisor {
     }
 
     fn evaluate(&mut self, round: Round, ctx: &mut Context<Self>) {
-        let (courier, states) = (self.courier(), self.machine.state().slices.clone());
+        let (courier, states) = (self.courier(), self.machine.state().all_current());
         let started = Instant::now();
         let evaluate = async move { courier.evaluate(states).await };
         ctx.spawn(evaluate.into_actor(self).map(move |answers, supervisor, ctx| {
@@ -210,7 +211,7 @@ impl Supervisor {
             return self.close(outcome, BTreeMap::new());
         }
         let state = self.machine.state();
-        let best = state.slices.keys().map(|client| (*client, state.best_round(*client))).collect();
+        let best = state.slices.keys().map(|client| (*client, state.best_state(*client))).collect();
         let courier = self.courier();
         let test = async move { courier.test(best).await };
         ctx.spawn(test.into_actor(self).map(move |answers, supervisor, _ctx| {

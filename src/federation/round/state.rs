@@ -7,11 +7,59 @@ use serde::{Deserialize, Serialize};
 use crate::config::HeatingConfig;
 use crate::ids::{ClientId, Round};
 
+/// Names a state that a client goes on from, is evaluated with or is tested with.
+///
+/// Of one round both kinds may be on disk: what a client staged in an attempt that was given up
+/// stays there beside the mean. So which of them counts is said with the round, by the supervisor,
+/// and never concluded from what a folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StateId {
+    /// Round whose commit produced it; 0 is the start that all clients share.
+    pub round: Round,
+    /// Whose it is.
+    pub source: Source,
+}
+
+/// Whose a client's state is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The client's own: staged by its members, with moments.
+    #[default]
+    Own,
+    /// The mean of the models that the round mixed: staged once for all who follow it.
+    Shared,
+}
+
+impl StateId {
+    /// The state before the first round.
+    pub const START: Self = Self::own(Round(0));
+
+    /// What a client's own members staged for `round`.
+    pub const fn own(round: Round) -> Self {
+        Self { round, source: Source::Own }
+    }
+
+    /// The mean of the mix that made `round`.
+    pub const fn shared(round: Round) -> Self {
+        Self { round, source: Source::Shared }
+    }
+}
+
+impl Source {
+    fn is_own(&self) -> bool {
+        *self == Self::Own
+    }
+}
+
 /// The best state a client has had, by its own validation rows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Round whose state it is.
     pub round: Round,
+    /// Whose it is; in a manifest only where it is the mean.
+    #[serde(default, skip_serializing_if = "Source::is_own")]
+    pub source: Source,
     /// NDCG@10 on the client's validation rows.
     pub ndcg: f64,
 }
@@ -67,11 +115,11 @@ impl FederationState {
         };
         let measured: Vec<(ClientId, f64)> = known.filter_map(finite).collect();
         for (client, value) in &measured {
-            let round = self.slices[client];
+            let StateId { round, source } = self.current(*client);
             let better =
                 self.best.get(client).is_none_or(|best| *value > best.ndcg || best.ndcg == 0.0);
             if better {
-                self.best.insert(*client, Best { round, ndcg: *value });
+                self.best.insert(*client, Best { round, source, ndcg: *value });
             }
         }
         if measured.is_empty() {
@@ -97,8 +145,25 @@ impl FederationState {
         self.slices[&client] == Round(0) || self.following.contains(&client)
     }
 
+    /// The state a client goes on from.
+    pub fn current(&self, client: ClientId) -> StateId {
+        let source = if self.following.contains(&client) { Source::Shared } else { Source::Own };
+        StateId { round: self.slices[&client], source }
+    }
+
+    /// What every client goes on from.
+    pub fn all_current(&self) -> BTreeMap<ClientId, StateId> {
+        self.slices.keys().map(|client| (*client, self.current(*client))).collect()
+    }
+
     /// The state to use for a client's final test: its best, or its newest where it never validated.
-    pub fn best_round(&self, client: ClientId) -> Round {
-        self.best.get(&client).map_or(self.slices[&client], |best| best.round)
+    pub fn best_state(&self, client: ClientId) -> StateId {
+        let of_best = |best: &Best| StateId { round: best.round, source: best.source };
+        self.best.get(&client).map_or_else(|| self.current(client), of_best)
+    }
+
+    /// Whether the mean of `round` is what somebody goes on from.
+    pub fn is_followed(&self, round: Round) -> bool {
+        self.following.iter().any(|client| self.slices[client] == round)
     }
 }
