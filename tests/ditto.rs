@@ -56,13 +56,19 @@ fn distance_after_a_round(lambda: &str) -> f64 {
     let config = fedavg(&sets);
     run(config.clone(), folder.path(), Box::new(|_, _| Meddle::GoOn));
     let (store, client) = (RunFolder::new(folder.path().join("run")), ClientId(0));
-    let layout = Blueprint::new(config.clone()).expect("the synthetic data fits").layout;
+    let Blueprint { layout, start, .. } = Blueprint::new(config.clone()).expect("the data fits");
     let squared = |place| {
         let states = match place {
             Place::Stage(stage) => store.stage_store(stage as u32, client, &config),
             Place::Front | Place::Back => store.client_store(client, &config),
         };
-        let member = Member::new(states, store.shared_store(&config), layout.clone(), &config);
+        let member = Member::new(
+            states,
+            store.shared_store(&config),
+            layout.clone(),
+            start.clone(),
+            &config,
+        );
         let slice = |round| {
             let state = member.load(Track::Personal, place, StateId::own(round));
             state.expect("the state is there").slice

@@ -113,7 +113,9 @@ impl ServerShard {
             let config = &seat.blueprint.config;
             let store = seat.folder.stage_store(seat.id.stage, client, config);
             let layout = Arc::clone(&seat.blueprint.layout);
-            let member = Member::new(store, seat.folder.shared_store(config), layout, config);
+            let start = seat.blueprint.start.clone();
+            let member =
+                Member::new(store, seat.folder.shared_store(config), layout, start, config);
             Desk { member, session: None }
         })
     }

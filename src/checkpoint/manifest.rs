@@ -35,6 +35,9 @@ pub struct Fingerprint {
     pub dtype: String,
     /// Hash of the resolved config.
     pub config: String,
+    /// SHA-256 of what the base was read from; `None` where it is drawn from the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Digest>,
 }
 
 impl Fingerprint {
@@ -49,6 +52,7 @@ impl Fingerprint {
                 ("devices", f.devices.join(", ")),
                 ("dtype", f.dtype.clone()),
                 ("config hash", f.config.clone()),
+                ("base", f.base.as_ref().map_or("drawn".to_owned(), Digest::to_string)),
             ]
         };
         let pairs = fields(self).into_iter().zip(fields(other));

@@ -16,11 +16,12 @@ use super::round::{Attempt, Source, StateId};
 use super::shared::SharedStore;
 use super::track::Track;
 use crate::checkpoint::{CheckpointError, MemberStore, PartState};
-use crate::config::{Config, OptimizerConfig, TrainingConfig};
+use crate::config::{Config, OptimizerConfig, Trainable, TrainingConfig};
 use crate::ids::Round;
 use crate::model::cut::Place;
 use crate::model::layout::Layout;
 use crate::model::slice::{Digest, LayoutError, Slice};
+use crate::model::start::StartingPoint;
 use crate::training::{AdamW, TrainablePart};
 
 /// Why a member refused a message of the round protocol.
@@ -63,6 +64,8 @@ pub enum Purpose {
     Training,
     /// An evaluation: nothing of it is kept.
     Ranking,
+    /// Texts are embedded by the base model, adapters off (method.md 6.1): of no state but the start.
+    Embedding,
 }
 
 /// One member's states over the rounds.
@@ -70,7 +73,7 @@ pub enum Purpose {
 pub struct Member {
     store: MemberStore,
     layout: Arc<Layout>,
-    run_seed: u64,
+    start: StartingPoint,
     optimizer: OptimizerConfig,
     shared: SharedStore,
     training: TrainingConfig,
@@ -91,13 +94,14 @@ impl Member {
         store: MemberStore,
         shared: SharedStore,
         layout: Arc<Layout>,
+        start: StartingPoint,
         config: &Config,
     ) -> Self {
         Self {
             store,
             shared,
             layout,
-            run_seed: config.run.seed,
+            start,
             optimizer: config.optimizer.clone(),
             training: config.training.clone(),
             trained: None,
@@ -117,7 +121,7 @@ impl Member {
     ) -> Result<PartState, CheckpointError> {
         let StateId { round, source } = state;
         if round == Round(0) {
-            let initial = self.layout.initial_slice(place, self.run_seed);
+            let initial = self.layout.initial_slice(place, &self.start)?;
             return Ok(PartState::fresh(initial, &self.optimizer));
         }
         let layout = self.layout.expected_slice(place);
@@ -135,9 +139,13 @@ impl Member {
         device: Device,
     ) -> Result<TrainablePart, CheckpointError> {
         let Opening { track, base, purpose } = opening;
+        if purpose == Purpose::Embedding && self.layout.mode == Trainable::Lora {
+            let nothing = PartState::fresh(Slice::default(), &self.optimizer);
+            return Ok(nothing.into_trainable(device));
+        }
         let state = self.load(track, place, base)?;
         let strength = match (purpose, track) {
-            (Purpose::Ranking, _) => 0.0,
+            (Purpose::Ranking | Purpose::Embedding, _) => 0.0,
             (Purpose::Training, Track::Global) => self.training.proximal_mu,
             (Purpose::Training, Track::Personal) => {
                 self.training.ditto_lambda.get().unwrap_or_default()

@@ -17,3 +17,4 @@ pub mod pretrained;
 pub mod rope;
 pub mod slice;
 pub mod spec;
+pub mod start;

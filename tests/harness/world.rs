@@ -87,7 +87,7 @@ impl World {
     fn within(temporary: Rc<TempDir>, config: Config) -> Rc<Self> {
         tch::set_num_threads(1);
         let blueprint = Blueprint::new(config).expect("the generator makes data");
-        let base = blueprint.base(&blueprint.layout.cut.places(), Device::Cpu);
+        let base = blueprint.base(&blueprint.layout.cut.places(), Device::Cpu).expect("drawn");
         let rope = blueprint.rope(Device::Cpu);
         Rc::new(Self { blueprint, base, rope, temporary })
     }
@@ -124,7 +124,8 @@ impl World {
 
     fn member(&self, name: &str) -> Member {
         let layout = Arc::clone(&self.blueprint.layout);
-        Member::new(self.store(name), self.shared_store(), layout, self.config())
+        let start = self.blueprint.start.clone();
+        Member::new(self.store(name), self.shared_store(), layout, start, self.config())
     }
 
     /// Where the means rest.

@@ -121,8 +121,8 @@ impl Desk {
     pub(super) fn new(seat: ClientSeat) -> Self {
         let config = &seat.blueprint.config;
         let store = seat.folder.client_store(seat.id, config);
-        let layout = Arc::clone(&seat.blueprint.layout);
-        let member = Member::new(store, seat.folder.shared_store(config), layout, config);
+        let (layout, start) = (Arc::clone(&seat.blueprint.layout), seat.blueprint.start.clone());
+        let member = Member::new(store, seat.folder.shared_store(config), layout, start, config);
         let (examples, data) =
             (seat.blueprint.examples(seat.id), seat.blueprint.client_data(seat.id));
         Self { seat, examples, data, member }
