@@ -12,7 +12,7 @@ use std::hint::black_box;
 use common::{Ends, Party, masks, split, step_id};
 use criterion::{Criterion, criterion_group, criterion_main};
 use fellrec::config::{OrNone, Trainable};
-use fellrec::model::backbone::Batch;
+use fellrec::model::backbone::{Batch, Inputs};
 use fellrec::split::StepPlan;
 use tch::{Device, Kind, Tensor};
 
@@ -23,7 +23,7 @@ fn batch() -> Batch {
     Batch {
         rows_m: Tensor::arange(16 * 8, (Kind::Int64, Device::Cpu)),
         labels_m: (&ids + 1).remainder(30),
-        ids_bt: ids.view([16, 8]),
+        inputs: Inputs::Ids(ids.view([16, 8])),
     }
 }
 

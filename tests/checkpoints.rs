@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fellrec::checkpoint::CheckpointError;
-use fellrec::federation::round::Outcome;
+use fellrec::federation::round::{Outcome, Source};
 use fellrec::ids::{ClientId, Round};
 use harness::{Conduct, Scenario, World, full, run};
 
@@ -152,10 +152,10 @@ fn the_newest_commits_and_every_clients_best_stay() {
         // Round 0 is the common start: nobody has to keep it. The manifests know the best as of
         // the evaluation before them.
         let newest = world.newest().0.expect("committed").state;
-        let best = newest.best_round(client).0;
+        let best = newest.best_state(client).round.0;
         assert!(best == 0 || on_disk.contains(&best), "{member}: {on_disk:?} without {best}");
         assert!(on_disk.len() <= 4, "{member} keeps too much: {on_disk:?}");
-        world.describe(client, end.state.best_round(client));
+        world.describe(client, end.state.best_state(client));
         assert_eq!(world.rounds_on_disk(&format!("stages/0/{}", client.0)), on_disk);
     }
 }
@@ -173,4 +173,30 @@ fn the_state_of_a_client_that_sat_out_stays_as_long_as_a_commit_needs_it() {
     let resumed = run(&world, &scenario);
     assert_eq!(resumed.opened.len(), 1, "the commit before is whole: {:?}", resumed.skipped);
     assert_eq!(resumed.expect_done().digest, end.digest);
+}
+
+/// One of three clients is asked; the others follow the mean.
+const FOLLOWED: [&str; 2] = ["mixing.rule=fedavg", "federation.participation=0.34"];
+
+/// A mean goes with the last one that has it for its current or best state.
+#[test]
+fn a_mean_that_is_somebodys_best_stays() {
+    let mut olds = 0;
+    for seed in 0..4 {
+        let seed = format!("run.seed={seed}");
+        let sets = [&FOLLOWED[..], &["federation.rounds=8", "checkpoint.keep=1", &seed]].concat();
+        let world = full(&sets);
+        let end = run(&world, &Scenario::default());
+        let on_disk = world.rounds_on_disk("shared");
+        for client in world.clients() {
+            let best = end.expect_done().state.best_state(client);
+            world.describe(client, best);
+            if best.source == Source::Shared && best.round < Round(7) {
+                assert!(on_disk.contains(&best.round.0), "{on_disk:?} without {best:?}");
+                olds += 1;
+            }
+        }
+        assert!(on_disk.len() <= 2 + 2 * world.clients().len(), "too much is kept: {on_disk:?}");
+    }
+    assert!(olds > 0, "no best state is an old mean: the test shows nothing");
 }

@@ -10,7 +10,7 @@ use fellrec::blueprint::Blueprint;
 use fellrec::config::Config;
 use fellrec::cost::ClientCost;
 use fellrec::federation::member::Member;
-use fellrec::federation::round::Outcome;
+use fellrec::federation::round::{Outcome, StateId};
 use fellrec::federation::track::Track;
 use fellrec::history::{EventKind, RunEvent};
 use fellrec::ids::{ClientId, Round, ShardId};
@@ -56,15 +56,23 @@ fn distance_after_a_round(lambda: &str) -> f64 {
     let config = fedavg(&sets);
     run(config.clone(), folder.path(), Box::new(|_, _| Meddle::GoOn));
     let (store, client) = (RunFolder::new(folder.path().join("run")), ClientId(0));
-    let layout = Blueprint::new(config.clone()).expect("the synthetic data fits").layout;
+    let Blueprint { layout, start, .. } = Blueprint::new(config.clone()).expect("the data fits");
     let squared = |place| {
-        let store = match place {
+        let states = match place {
             Place::Stage(stage) => store.stage_store(stage as u32, client, &config),
             Place::Front | Place::Back => store.client_store(client, &config),
         };
-        let member = Member::new(store, layout.clone(), &config);
-        let slice =
-            |round| member.load(Track::Personal, place, round).expect("the state is there").slice;
+        let member = Member::new(
+            states,
+            store.shared_store(&config),
+            layout.clone(),
+            start.clone(),
+            &config,
+        );
+        let slice = |round| {
+            let state = member.load(Track::Personal, place, StateId::own(round));
+            state.expect("the state is there").slice
+        };
         let change = |(now, start): (&NamedTensor, &NamedTensor)| {
             NamedTensor::new(&now.name, &now.tensor - &start.tensor)
         };

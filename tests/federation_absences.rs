@@ -5,9 +5,11 @@ mod harness;
 
 use std::rc::Rc;
 
-use fellrec::federation::round::{Absence, Outcome};
+use fellrec::federation::round::{Absence, Outcome, StateId};
 use fellrec::ids::{ClientId, Round};
-use harness::{Chaos, Conduct, Fault, Moment, NodeId, RunEnd, Scenario, Spoil, World, full, run};
+use harness::{
+    Chaos, Conduct, Fault, Moment, NodeId, RunEnd, Scenario, Spoil, World, full, lora, run,
+};
 
 /// The client that misbehaves, and the round in which it does.
 const ODD: ClientId = ClientId(1);
@@ -141,4 +143,45 @@ fn messages_of_earlier_attempts_change_nothing() {
         attempts += end.opened.len();
     }
     assert!(attempts > 6 * 3 + 6, "only {attempts} attempts: the test shows nothing");
+}
+
+/// The odd client stages in attempt 0 of its round, which is then given up since another one cannot,
+/// and declines attempt 1: under FedAvg it follows the mean of the others.
+fn staged_in_vain() -> Scenario {
+    let odd = ((ODD, WHEN), Conduct::RefusesFrom { attempt: 1 });
+    let full_disk = ((ClientId(2), WHEN), Conduct::CannotStage { until_attempt: 1 });
+    Scenario { conduct: [odd, full_disk].into(), ..Scenario::default() }
+}
+
+/// It trains from the mean, is evaluated with it and has it for its best state, as a client that has
+/// nothing of its own on disk: what it staged in vain leaves no trace.
+#[test]
+fn what_was_staged_in_vain_never_stands_in_for_the_mean() {
+    let followed = WHEN.next();
+    let mut best_of_all = 0;
+    for flavour in [full, lora] {
+        for seed in 0..6 {
+            let sets = ["mixing.rule=fedavg", &format!("run.seed={seed}")];
+            let other = flavour(&sets);
+            let expected = run(&other, &with_conduct(Conduct::Refuses));
+            let world = flavour(&sets);
+            let stopped = run(&world, &Scenario { stop_after: Some(followed), ..staged_in_vain() });
+            assert_eq!(stopped.opened.len(), 3, "the round was opened twice");
+            assert_eq!(stopped.state.current(ODD), StateId::shared(followed));
+            let mean = world.describe(ODD, StateId::shared(followed));
+            assert_eq!(mean, other.describe(ODD, StateId::shared(followed)));
+            assert_ne!(mean, world.describe(ODD, StateId::own(followed)), "both are on disk");
+
+            let through = run(&flavour(&sets), &staged_in_vain());
+            let resumed = run(&world, &Scenario::default());
+            for end in [&through, &resumed] {
+                assert_eq!(end.expect_done().digest, expected.expect_done().digest);
+                assert_eq!(end.state, expected.state);
+            }
+            let best = resumed.state.best_state(ODD);
+            assert_eq!(world.describe(ODD, best), other.describe(ODD, best));
+            best_of_all += u32::from(best == StateId::shared(followed));
+        }
+    }
+    assert!(best_of_all > 0, "a mean was somebody's best");
 }

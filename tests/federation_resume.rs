@@ -5,7 +5,7 @@ mod harness;
 
 use std::rc::Rc;
 
-use fellrec::federation::round::Outcome;
+use fellrec::federation::round::{Outcome, StateId};
 use fellrec::ids::{ClientId, Round};
 use harness::{RunEnd, Scenario, World, full, lora, run};
 
@@ -74,7 +74,7 @@ fn an_operators_change_is_part_of_the_run() {
     assert_eq!(again.expect_done().digest, end.digest);
     let other = full(&RICH);
     let untouched = run(&other, &Scenario::default());
-    let newest = |end: &RunEnd| end.state.slices[&ClientId(0)];
+    let newest = |end: &RunEnd| end.state.current(ClientId(0));
     let theta = world.describe(ClientId(0), newest(&end));
     assert_ne!(other.describe(ClientId(0), newest(&untouched)), theta, "the change has an effect");
     let (before, after) = openness(&end).into_iter().partition::<Vec<_>, _>(|(r, ..)| *r < 2);
@@ -161,7 +161,7 @@ fn moments_go_with_the_state_unless_they_are_reset() {
     let reset_each_round = full(&["optimizer.reset_each_round=true"]);
     let reset = run(&reset_each_round, &Scenario::default());
     assert_ne!(kept.digest, reset.expect_done().digest);
-    let described = reset_each_round.describe(ClientId(0), Round(3));
+    let described = reset_each_round.describe(ClientId(0), StateId::own(Round(3)));
     let steps = described.split(' ').nth(2);
     assert_eq!(steps, Some("0"), "a reset optimiser has made no step: {described}");
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use fellrec::checkpoint::CheckpointError;
 use fellrec::federation::collection::{Collection, CollectionError, SubmittedSlice};
 use fellrec::federation::member::{Member, MemberError};
-use fellrec::federation::round::Attempt;
+use fellrec::federation::round::{Attempt, StateId};
 use fellrec::federation::track::Track;
 use fellrec::ids::{ClientId, Round};
 use fellrec::model::cut::Place;
@@ -23,16 +23,20 @@ fn attempt(round: u64, attempt: u32) -> Attempt {
     Attempt { round: Round(round), attempt }
 }
 
+fn own(round: u64) -> StateId {
+    StateId::own(Round(round))
+}
+
 fn world() -> Rc<World> {
     full(&[])
 }
 
 /// Pretends that a local round added `change` to every number.
-fn train(member: &mut Member, now: Attempt, base: Round, change: f64) {
+fn train(member: &mut Member, now: Attempt, base: StateId, change: f64) {
     train_track(member, Track::Global, now, base, change);
 }
 
-fn train_track(member: &mut Member, track: Track, now: Attempt, base: Round, change: f64) {
+fn train_track(member: &mut Member, track: Track, now: Attempt, base: StateId, change: f64) {
     let parts = [Place::Front, Place::Back].map(|place| {
         let mut state = member.load(track, place, base).expect("the base is there");
         state.slice = moved(&state.slice, change);
@@ -60,7 +64,7 @@ fn digest(member: &Member, round: u64) -> String {
 }
 
 fn digest_of(member: &Member, track: Track, round: u64) -> String {
-    let front = member.load(track, Place::Front, Round(round)).expect("the state is there");
+    let front = member.load(track, Place::Front, own(round)).expect("the state is there");
     front.slice.digest().to_string()
 }
 
@@ -69,7 +73,7 @@ fn staging_leaves_the_current_state_alone_and_repeats_with_the_same_receipt() {
     let world = world();
     let mut member = world.client_member(CLIENT);
     let (now, before) = (attempt(0, 0), digest(&world.client_member(CLIENT), 0));
-    train(&mut member, now, Round(0), 0.25);
+    train(&mut member, now, own(0), 0.25);
     let receipt = member.stage(now, mixed(&member, now, 0.5)).expect("staged");
     assert_eq!(digest(&member, 0), before);
     assert_ne!(digest(&member, 1), before);
@@ -82,7 +86,7 @@ fn staging_leaves_the_current_state_alone_and_repeats_with_the_same_receipt() {
 fn a_member_started_again_between_stage_and_commit_can_take_either_side() {
     let world = world();
     let mut member = world.client_member(CLIENT);
-    train(&mut member, attempt(0, 0), Round(0), 0.25);
+    train(&mut member, attempt(0, 0), own(0), 0.25);
     member.stage(attempt(0, 0), mixed(&member, attempt(0, 0), 0.5)).expect("staged");
     let (before, staged) = (digest(&member, 0), digest(&member, 1));
     drop(member);
@@ -101,12 +105,12 @@ fn a_late_commit_takes_nothing_of_the_round_after_it() {
     let mut member = world.client_member(CLIENT);
     for round in 0..2 {
         let now = attempt(round, 0);
-        train(&mut member, now, Round(round), 0.25);
+        train(&mut member, now, own(round), 0.25);
         member.stage(now, mixed(&member, now, 0.5)).expect("staged");
         member.commit(&rounds(&[round, round + 1])).expect("committed");
     }
     let now = attempt(2, 0);
-    train(&mut member, now, Round(2), 0.25);
+    train(&mut member, now, own(2), 0.25);
     member.stage(now, mixed(&member, now, 0.5)).expect("staged");
     member.commit(&rounds(&[1, 2])).expect("late");
     member.submission(now, Place::Front).expect("what was trained is still here");
@@ -121,7 +125,7 @@ fn what_was_not_trained_here_is_refused_by_attempt() {
     let world = world();
     let mut member = world.client_member(CLIENT);
     let trained = attempt(0, 1);
-    train(&mut member, trained, Round(0), 0.25);
+    train(&mut member, trained, own(0), 0.25);
     for other in [attempt(0, 0), attempt(0, 2), attempt(1, 1)] {
         let staged = member.stage(other, mixed(&member, trained, 0.5));
         let error = staged.expect_err("another attempt");
@@ -130,9 +134,37 @@ fn what_was_not_trained_here_is_refused_by_attempt() {
     let wrong = BTreeMap::from([(Place::Front, Slice::default())]);
     let error = member.stage(trained, wrong).expect_err("no tensors");
     assert!(matches!(error, MemberError::Layout { place: Place::Front, .. }), "{error}");
-    let missing = member.load(Track::Global, Place::Front, Round(7)).expect_err("never staged");
+    let missing = member.load(Track::Global, Place::Front, own(7)).expect_err("never staged");
     assert!(matches!(missing, CheckpointError::Missing { round: Round(7), .. }), "{missing}");
     assert_eq!(world.rounds_on_disk("clients/0"), [0u64; 0], "nothing was written");
+}
+
+/// protocol.md 2: own state and mean of one round are both on disk; the one that is named is loaded,
+/// trained from and submitted as the start, and one that is not there is not replaced by the other.
+#[test]
+fn of_two_states_of_a_round_the_one_that_was_named_is_taken() {
+    let world = world();
+    let mut member = world.client_member(CLIENT);
+    let now = attempt(0, 0);
+    train(&mut member, now, own(0), 0.25);
+    let mean = mixed(&member, now, 4.0);
+    let digest_of_mean = mean[&Place::Front].digest();
+    let load = |member: &Member, state| member.load(Track::Global, Place::Front, state);
+    let (own, shared) = (own(1), StateId::shared(Round(1)));
+
+    world.shared_store().stage(Round(1), mean, &rounds(&[])).expect("staged");
+    load(&member, own).expect_err("the mean does not stand in for it");
+    member.stage(now, mixed(&member, now, 0.5)).expect("staged");
+    assert_eq!(load(&member, shared).expect("there").slice.digest(), digest_of_mean);
+    assert_ne!(load(&member, own).expect("there").slice.digest(), digest_of_mean);
+
+    train(&mut member, attempt(1, 0), shared, 0.25);
+    let submitted = member.submission(attempt(1, 0), Place::Front).expect("trained");
+    assert_eq!(submitted.start.digest(), digest_of_mean);
+
+    std::fs::remove_dir_all(world.folder().join("shared")).expect("removable");
+    let missing = load(&member, shared).expect_err("its own does not stand in for the mean");
+    assert!(matches!(missing, CheckpointError::Missing { round: Round(1), .. }), "{missing}");
 }
 
 /// method.md 9, Ditto: both models are staged in one folder under one receipt; the personal one is
@@ -143,22 +175,22 @@ fn the_personal_track_is_staged_beside_the_global_one() {
     let mut member = world.client_member(CLIENT);
     let now = attempt(0, 0);
     assert_eq!(digest_of(&member, Track::Personal, 0), digest(&member, 0), "one start");
-    train(&mut member, now, Round(0), 0.25);
+    train(&mut member, now, own(0), 0.25);
     let error = member.submission(now, Place::Front).expect_err("half a local round");
     assert!(matches!(error, MemberError::NotTrained { .. }), "{error}");
-    train_track(&mut member, Track::Personal, now, Round(0), 2.0);
+    train_track(&mut member, Track::Personal, now, own(0), 2.0);
     let receipt = member.stage(now, mixed(&member, now, 0.5)).expect("staged");
     member.commit(&rounds(&[1])).expect("committed");
     let front = |track, round| {
-        member.load(track, Place::Front, Round(round)).expect("the state is there").slice
+        member.load(track, Place::Front, own(round)).expect("the state is there").slice
     };
     let start = front(Track::Global, 0);
     assert_eq!(front(Track::Personal, 1).digest(), moved(&start, 2.0).digest());
     assert_eq!(front(Track::Global, 1).digest(), moved(&moved(&start, 0.25), 0.5).digest());
 
     let mut other = world.fork().client_member(CLIENT);
-    train(&mut other, now, Round(0), 0.25);
-    train_track(&mut other, Track::Personal, now, Round(0), 3.0);
+    train(&mut other, now, own(0), 0.25);
+    train_track(&mut other, Track::Personal, now, own(0), 3.0);
     let differs = other.stage(now, mixed(&other, now, 0.5)).expect("staged");
     assert_ne!(differs, receipt, "the receipt covers the personal model");
 }

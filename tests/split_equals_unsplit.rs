@@ -11,6 +11,7 @@ use fellrec::model::backbone::{Batch, backward};
 use fellrec::model::block::BlockInputs;
 use fellrec::model::cut::Place;
 use fellrec::model::spec::Params;
+use fellrec::model::start::StartingPoint;
 use fellrec::seed;
 use fellrec::split::{BlockStack, StepPlan};
 use fellrec::training::{
@@ -92,11 +93,13 @@ fn tensors(slice: &fellrec::model::slice::Slice) -> Vec<String> {
 /// One graph over the whole model, one backward pass.
 fn train_unsplit(mut party: Party, batches: &[Batch], mu: f64) -> Trace {
     let layout = party.layout.clone();
-    let base = layout.frozen_base(&layout.cut.places(), SEED, Kind::Float, Device::Cpu);
+    let start = StartingPoint::random(SEED);
+    let base = layout.frozen_base(&layout.cut.places(), &start, Kind::Float, Device::Cpu);
+    let base = base.expect("drawn");
     let mut bodies: Vec<(TrainablePart, BlockStack)> = (0..layout.cut.stages().len())
         .map(|stage| {
             let place = Place::Stage(stage);
-            let slice = layout.initial_slice(place, SEED);
+            let slice = layout.initial_slice(place, &start).expect("drawn");
             let part = TrainablePart::new(&slice, AdamW::new(&optimizer()), Device::Cpu);
             let part = part.anchored(&slice, mu);
             let rope = rope(&layout.architecture);

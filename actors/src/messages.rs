@@ -11,13 +11,13 @@ use fellrec::cost::ClientCost;
 use fellrec::federation::collection::{CollectionError, SubmittedSlice};
 use fellrec::federation::member::{MemberError, Opening};
 use fellrec::federation::mixing::MixingWeights;
-use fellrec::federation::round::{Attempt, LocalRoundReport, Participant};
+use fellrec::federation::round::{Attempt, LocalRoundReport, Participant, TabledState};
 use fellrec::history::TestResult;
 use fellrec::ids::{ClientId, Round, ShardId, StepId};
 use fellrec::model::cut::Place;
 use fellrec::model::slice::{Digest, Slice};
 use fellrec::ranking::Metrics;
-use fellrec::split::{BodyGradient, HiddenStates, SplitError, StepPlan};
+use fellrec::split::{BodyGradient, DecodeTurn, HiddenStates, SplitError, StepPlan};
 use fellrec::training::Timed;
 
 use crate::client::ClientError;
@@ -33,8 +33,8 @@ use crate::shard::ShardError;
 pub struct OpenRound {
     /// Round and attempt.
     pub attempt: Attempt,
-    /// Round whose commit produced the client's current state.
-    pub base: Round,
+    /// The client's current state, its own or the mean, and the item table it trains with.
+    pub base: TabledState,
 }
 
 /// Stop working on an attempt and drop what it trained. From: supervisor.
@@ -67,7 +67,7 @@ pub struct CommitRound {
 #[rtype(result = "Result<Option<Metrics>, ClientError>")]
 pub struct EvaluateRound {
     /// State to rank with.
-    pub state: Round,
+    pub state: TabledState,
 }
 
 /// Rank the test rows by popularity, by the start and by a chosen state. From: supervisor, at the end.
@@ -75,7 +75,7 @@ pub struct EvaluateRound {
 #[rtype(result = "Result<Option<TestResult>, ClientError>")]
 pub struct TestModel {
     /// Chosen state.
-    pub best: Round,
+    pub best: TabledState,
 }
 
 // ---- Client to shard ------------------------------------------------------------------------
@@ -134,6 +134,20 @@ pub struct EvaluateBody {
     /// Client the batch belongs to.
     pub client: ClientId,
     /// Hidden states, `[B, T, D]`.
+    pub hidden: HiddenStates,
+}
+
+/// Run the server-held layers for one turn of a decoding: a batch of prompts, then token by token.
+/// From: client, in evaluation. Answer: what its next stage starts from; `None` if what the turns
+/// before left was evicted, and the decoding has to start over.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<Timed<HiddenStates>>, SplitError>")]
+pub struct DecodeBody {
+    /// Client the prompts belong to.
+    pub client: ClientId,
+    /// Which turn; repeated it is answered as before.
+    pub turn: DecodeTurn,
+    /// Hidden states: `[B, T, D]` with lengths for the prompts, `[B, 1, D]` for the tokens.
     pub hidden: HiddenStates,
 }
 

@@ -12,6 +12,7 @@ use fellrec::federation::mixing::{MixingRule, rule_of_run};
 use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::backbone::Backbone;
 use fellrec::model::cut::Place;
+use fellrec::model::pretrained::PretrainedError;
 use fellrec::model::rope::RopeTable;
 use fellrec::model::spec::BaseWeights;
 use tokio::sync::Semaphore;
@@ -76,25 +77,28 @@ pub struct Spawner {
 
 impl Spawner {
     /// Loads the shared base and deals the clients out to `threads`.
+    ///
+    /// # Errors
+    /// A tensor of the checkpoint could not be read.
     pub fn new(
         blueprint: Arc<Blueprint>,
         folder: RunFolder,
         registry: Arc<Registry>,
         threads: Vec<ComputeThread>,
         rule: Option<RuleFactory>,
-    ) -> Self {
+    ) -> Result<Self, PretrainedError> {
         let (client_device, shard_device) = (blueprint.client_device(), blueprint.shard_device());
         let stages = 0..blueprint.layout.cut.stages().len();
         let stage_base = |stage| blueprint.base(&[Place::Stage(stage)], shard_device);
         let replicas = blueprint.config.split.replicas.get().unwrap_or(threads.len() as u32).max(1);
         let (mixing, rounds) =
             (blueprint.config.mixing.clone(), blueprint.config.federation.rounds);
-        Self {
+        Ok(Self {
             seats: deal(&blueprint, threads.len()),
-            client_base: blueprint.base(&[Place::Front, Place::Back], client_device),
+            client_base: blueprint.base(&[Place::Front, Place::Back], client_device)?,
             client_rope: blueprint.rope(client_device),
             backbone: blueprint.backbone(client_device),
-            stage_bases: stages.map(stage_base).collect(),
+            stage_bases: stages.map(stage_base).collect::<Result<_, _>>()?,
             shard_rope: blueprint.rope(shard_device),
             rule: rule.unwrap_or_else(|| Box::new(move || rule_of_run(&mixing, rounds))),
             lives: BTreeMap::new(),
@@ -103,7 +107,7 @@ impl Spawner {
             folder,
             registry,
             threads,
-        }
+        })
     }
 
     /// Starts everybody, those who are asked before those who ask.

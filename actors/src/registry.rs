@@ -12,8 +12,9 @@ use crate::aggregator::Aggregator;
 use crate::client::Client;
 use crate::messages::{
     AbandonRound, BackwardBody, CloseLocalRound, CloseSession, CommitBodies, CommitRound, Crash,
-    EvaluateBody, EvaluateRound, ForwardBody, KeepPersonal, MixRound, OpenRound, OpenSession,
-    ScreenRound, StageBody, StageSlices, StepBody, SubmitAgain, SubmitSlice, TestModel,
+    DecodeBody, EvaluateBody, EvaluateRound, ForwardBody, KeepPersonal, MixRound, OpenRound,
+    OpenSession, ScreenRound, StageBody, StageSlices, StepBody, SubmitAgain, SubmitSlice,
+    TestModel,
 };
 use crate::peer::Peer;
 use crate::shard::ServerShard;
@@ -76,6 +77,7 @@ pub struct ShardPeers {
     pub backward: Peer<BackwardBody>,
     pub step: Peer<StepBody>,
     pub evaluate: Peer<EvaluateBody>,
+    pub decode: Peer<DecodeBody>,
     pub close: Peer<CloseSession>,
     pub keep_personal: Peer<KeepPersonal>,
     pub close_round: Peer<CloseLocalRound>,
@@ -139,6 +141,7 @@ impl Registry {
             backward: self.peer(name, addr.clone().recipient()),
             step: self.peer(name, addr.clone().recipient()),
             evaluate: self.peer(name, addr.clone().recipient()),
+            decode: self.peer(name, addr.clone().recipient()),
             close: self.peer(name, addr.clone().recipient()),
             keep_personal: self.peer(name, addr.clone().recipient()),
             close_round: self.peer(name, addr.clone().recipient()),

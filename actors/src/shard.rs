@@ -19,15 +19,15 @@ use fellrec::model::cut::Place;
 use fellrec::model::rope::RopeTable;
 use fellrec::model::slice::Digest;
 use fellrec::model::spec::BaseWeights;
-use fellrec::split::{BodyGradient, BodySession, HiddenStates, SplitError};
+use fellrec::split::{BodyGradient, BodySession, DecodePool, HiddenStates, SplitError};
 use fellrec::training::Timed;
 use thiserror::Error;
 use tracing::{debug, debug_span};
 
 use crate::folder::RunFolder;
 use crate::messages::{
-    BackwardBody, CloseLocalRound, CloseSession, CommitBodies, Crash, EvaluateBody, ForwardBody,
-    KeepPersonal, OpenSession, StageBody, StepBody, SubmitSlice,
+    BackwardBody, CloseLocalRound, CloseSession, CommitBodies, Crash, DecodeBody, EvaluateBody,
+    ForwardBody, KeepPersonal, OpenSession, StageBody, StepBody, SubmitSlice,
 };
 use crate::peer::AskError;
 use crate::recovery::Obituary;
@@ -75,6 +75,7 @@ pub struct ShardSeat {
 pub struct ServerShard {
     seat: ShardSeat,
     desks: BTreeMap<ClientId, Desk>,
+    decodings: DecodePool,
 }
 
 /// One client's slice here: in a session, or at rest after a local round.
@@ -98,7 +99,8 @@ impl Desk {
 impl ServerShard {
     /// An actor that serves `seat`.
     pub fn new(seat: ShardSeat) -> Self {
-        Self { seat, desks: BTreeMap::new() }
+        let decodings = DecodePool::new(seat.blueprint.config.runtime.decode_cache_bytes());
+        Self { seat, desks: BTreeMap::new(), decodings }
     }
 
     fn place(&self) -> Place {
@@ -111,8 +113,9 @@ impl ServerShard {
             let config = &seat.blueprint.config;
             let store = seat.folder.stage_store(seat.id.stage, client, config);
             let layout = Arc::clone(&seat.blueprint.layout);
+            let start = seat.blueprint.start.clone();
             let member =
-                Member::new(store, layout, config).with_shared(seat.folder.shared_store(config));
+                Member::new(store, seat.folder.shared_store(config), layout, start, config);
             Desk { member, session: None }
         })
     }
@@ -133,6 +136,8 @@ impl ServerShard {
             part,
         );
         self.desk(client).session = Some((opening, session));
+        // What an earlier session decoded came from other weights.
+        self.decodings.drop_client(client);
         Ok(())
     }
 
@@ -211,6 +216,20 @@ impl Handler<EvaluateBody> for ServerShard {
     }
 }
 
+impl Handler<DecodeBody> for ServerShard {
+    type Result = Result<Option<Timed<HiddenStates>>, SplitError>;
+
+    fn handle(&mut self, message: DecodeBody, _ctx: &mut Self::Context) -> Self::Result {
+        let DecodeBody { client, turn, hidden } = message;
+        let desk = self.desks.get(&client).and_then(|desk| desk.session.as_ref());
+        let (_, session) = desk.ok_or(SplitError::NoSession { client })?;
+        let pool = &mut self.decodings;
+        let run = |held: &mut _| session.decode(held, &turn, &hidden);
+        let Timed { value, seconds } = timed(|| pool.turn(client, run))?;
+        Ok(value.map(|value| Timed { value, seconds }))
+    }
+}
+
 impl Handler<CloseSession> for ServerShard {
     type Result = ();
 
@@ -218,6 +237,7 @@ impl Handler<CloseSession> for ServerShard {
         if let Some(desk) = self.desks.get_mut(&message.client) {
             desk.session = None;
         }
+        self.decodings.drop_client(message.client);
     }
 }
 

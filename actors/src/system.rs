@@ -13,6 +13,7 @@ use fellrec::config::{Config, ConfigError};
 use fellrec::federation::round::{Adoption, FederationState, Outcome, RoundMachine, RoundRules};
 use fellrec::history::{ClientSummary, EventKind, SCHEMA};
 use fellrec::ids::{ClientId, Round};
+use fellrec::model::pretrained::PretrainedError;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{info, warn};
@@ -63,6 +64,9 @@ pub enum SystemError {
     /// The config or its data make no run.
     #[error(transparent)]
     Blueprint(#[from] BlueprintError),
+    /// The model to start from could not be read.
+    #[error("model.checkpoint")]
+    Pretrained(#[from] PretrainedError),
     /// The config cannot be hashed or stored.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -142,7 +146,7 @@ impl Federation {
             Arc::clone(&registry),
             threads,
             rule,
-        );
+        )?;
         let (done, receiver) = oneshot::channel();
         let seat = SupervisorSeat {
             fingerprint: blueprint.fingerprint()?,
@@ -222,6 +226,7 @@ fn rules(blueprint: &Blueprint) -> RoundRules {
         deterministic: config.runtime.deterministic,
         run_seed: config.run.seed,
         adoption: Adoption::of(config),
+        tables_stay_from: config.tables_stay_from(),
     }
 }
 

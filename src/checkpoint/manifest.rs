@@ -35,6 +35,9 @@ pub struct Fingerprint {
     pub dtype: String,
     /// Hash of the resolved config.
     pub config: String,
+    /// SHA-256 of what the base was read from; `None` where it is drawn from the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Digest>,
 }
 
 impl Fingerprint {
@@ -49,6 +52,7 @@ impl Fingerprint {
                 ("devices", f.devices.join(", ")),
                 ("dtype", f.dtype.clone()),
                 ("config hash", f.config.clone()),
+                ("base", f.base.as_ref().map_or("drawn".to_owned(), Digest::to_string)),
             ]
         };
         let pairs = fields(self).into_iter().zip(fields(other));
@@ -149,7 +153,8 @@ impl RunStore {
     /// States that the commits in the store refer to, by client: what its members must keep, so
     /// that every one of these commits can be used. A commit that cannot be read refers to nothing.
     ///
-    /// A client that had no part in a round is in that commit by an older state.
+    /// A client that had no part in a round is in that commit by an older state. Whether a state is
+    /// the client's own or the mean is left open: what a round left of either kind stays.
     pub fn referenced(&self) -> BTreeMap<ClientId, BTreeSet<Round>> {
         let mut referenced: BTreeMap<ClientId, BTreeSet<Round>> = BTreeMap::new();
         for round in rounds(&self.path) {
@@ -159,7 +164,9 @@ impl RunStore {
                 continue;
             };
             let best = state.best.iter().map(|(client, best)| (*client, best.round));
-            for (client, round) in state.slices.into_iter().chain(best) {
+            let tables = state.tables.iter().flat_map(|tables| &tables.states);
+            let tables = tables.map(|(client, state)| (*client, state.round));
+            for (client, round) in state.slices.into_iter().chain(best).chain(tables) {
                 referenced.entry(client).or_default().insert(round);
             }
         }

@@ -115,11 +115,6 @@ impl MemberStore {
         Ok(Digest::of(&text))
     }
 
-    /// Whether there is a state of `round`.
-    pub fn holds(&self, round: Round) -> bool {
-        round_directory(&self.path, round).join(MANIFEST).exists()
-    }
-
     /// Reads one part of the state of `round`; `layout` is what the model expects.
     pub fn load(
         &self,

@@ -16,6 +16,7 @@ pub use manifest::{Fingerprint, RUN_FORMAT, Receipt, RoundManifest, RunStore, Sk
 pub use member::{MemberStore, PartState};
 
 use crate::ids::Round;
+use crate::model::pretrained::PretrainedError;
 use crate::model::slice::{LayoutError, SliceFileError};
 
 /// Why a commit could not be written or read.
@@ -78,6 +79,9 @@ pub enum CheckpointError {
         /// First difference.
         source: LayoutError,
     },
+    /// The start of the run could not be read.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
     /// No commit of the round is there.
     #[error("{path} holds no state of round {round}")]
     Missing {

@@ -1,5 +1,6 @@
 //! Sections `model`, `lora` and `split`: the network, what of it trains, and who runs which blocks.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,15 @@ pub enum BackboneKind {
     ItemTokens,
     /// An encoder of item text, pooled at the first token and scored against every item's by cosine.
     Recformer,
+}
+
+impl fmt::Display for BackboneKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ItemTokens => "item-tokens",
+            Self::Recformer => "recformer",
+        })
+    }
 }
 
 /// What a client trains.
@@ -41,6 +51,7 @@ pub struct ModelConfig {
     pub norm_eps: f64,
     pub init_std: f64,
     pub vocab: i64,
+    pub checkpoint: OrNone<PathBuf>,
     pub tokenizer: OrNone<PathBuf>,
     pub max_title_tokens: i64,
     pub max_history: i64,

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::OrNone;
+use super::{BackboneKind, Config, OrNone};
+use crate::ids::Round;
 
 /// Section `recformer`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,5 +17,13 @@ pub struct RecformerConfig {
     pub temperature: f64,
     pub table_batch: u32,
     pub table_traffic_mib: u64,
-    pub freeze_table_from: OrNone<u64>,
+    pub freeze_table_from: OrNone<Round>,
+}
+
+impl Config {
+    /// Round from which on item tables stay; `None` for backbones without one.
+    pub fn tables_stay_from(&self) -> Option<Round> {
+        let from = self.recformer.freeze_table_from.get();
+        from.filter(|_| self.model.backbone == BackboneKind::Recformer)
+    }
 }

@@ -55,6 +55,14 @@ pub struct RuntimeConfig {
     pub deterministic: bool,
     pub pipeline_depth: u32,
     pub recompute: bool,
+    pub decode_cache_mib: NonZeroU64,
+}
+
+impl RuntimeConfig {
+    /// `decode_cache_mib` in bytes.
+    pub fn decode_cache_bytes(&self) -> u64 {
+        self.decode_cache_mib.get() << 20
+    }
 }
 
 /// Section `logging`.

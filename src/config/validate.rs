@@ -25,7 +25,9 @@ impl Config {
         self.check_model(&mut checks);
         self.check_recformer(&mut checks);
         self.check_lora(&mut checks);
-        self.check_split(&mut checks);
+        if self.model.checkpoint == OrNone::None {
+            self.check_split(self.model.layers, &mut checks);
+        }
         self.check_training(&mut checks);
         self.check_federation(&mut checks);
         self.check_evaluation(&mut checks);
@@ -47,6 +49,16 @@ impl Config {
     pub fn validate_clients(&self, clients: u32) -> Result<(), ConfigError> {
         let mut checks = Checks::default();
         self.check_membership(clients, &mut checks);
+        checks.finish()
+    }
+
+    /// Checks the cut against the number of blocks, which a checkpoint has and the config does not say.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with all violations.
+    pub fn validate_layers(&self, layers: i64) -> Result<(), ConfigError> {
+        let mut checks = Checks::default();
+        self.check_split(layers, &mut checks);
         checks.finish()
     }
 
@@ -123,8 +135,8 @@ impl Config {
         );
     }
 
-    fn check_split(&self, checks: &mut Checks) {
-        let (front, back, layers) = (self.split.k_front, self.split.k_back, self.model.layers);
+    fn check_split(&self, layers: i64, checks: &mut Checks) {
+        let (front, back) = (self.split.k_front, self.split.k_back);
         checks.require(
             front >= 1,
             "split.k_front",

@@ -82,6 +82,11 @@ impl ItemTexts {
         self.items.len()
     }
 
+    /// Items of the longest history.
+    pub fn max_items(&self) -> i64 {
+        self.max_items as i64
+    }
+
     /// Tokens that the tokenizer knows: ids are below.
     pub fn vocab(&self) -> i64 {
         self.vocab

@@ -12,15 +12,16 @@ use tch::Device;
 use thiserror::Error;
 
 use super::collection::SubmittedSlice;
-use super::round::Attempt;
+use super::round::{Attempt, Source, StateId};
 use super::shared::SharedStore;
 use super::track::Track;
 use crate::checkpoint::{CheckpointError, MemberStore, PartState};
-use crate::config::{Config, OptimizerConfig, TrainingConfig};
+use crate::config::{Config, OptimizerConfig, Trainable, TrainingConfig};
 use crate::ids::Round;
 use crate::model::cut::Place;
 use crate::model::layout::Layout;
 use crate::model::slice::{Digest, LayoutError, Slice};
+use crate::model::start::StartingPoint;
 use crate::training::{AdamW, TrainablePart};
 
 /// Why a member refused a message of the round protocol.
@@ -50,8 +51,8 @@ pub enum MemberError {
 pub struct Opening {
     /// Which of the client's models.
     pub track: Track,
-    /// Round whose commit produced it.
-    pub base: Round,
+    /// Which of the states on disk.
+    pub base: StateId,
     /// What for.
     pub purpose: Purpose,
 }
@@ -63,6 +64,8 @@ pub enum Purpose {
     Training,
     /// An evaluation: nothing of it is kept.
     Ranking,
+    /// Texts are embedded by the base model, adapters off (method.md 6.1): of no state but the start.
+    Embedding,
 }
 
 /// One member's states over the rounds.
@@ -70,9 +73,9 @@ pub enum Purpose {
 pub struct Member {
     store: MemberStore,
     layout: Arc<Layout>,
-    run_seed: u64,
+    start: StartingPoint,
     optimizer: OptimizerConfig,
-    shared: Option<SharedStore>,
+    shared: SharedStore,
     training: TrainingConfig,
     trained: Option<Trained>,
 }
@@ -81,46 +84,50 @@ pub struct Member {
 #[derive(Debug)]
 struct Trained {
     attempt: Attempt,
-    base: Round,
+    base: StateId,
     parts: BTreeMap<(Track, Place), PartState>,
 }
 
 impl Member {
-    /// A member whose states rest in `store`.
-    pub fn new(store: MemberStore, layout: Arc<Layout>, config: &Config) -> Self {
+    /// A member whose own states rest in `store`, and the means it may be told to follow in `shared`.
+    pub fn new(
+        store: MemberStore,
+        shared: SharedStore,
+        layout: Arc<Layout>,
+        start: StartingPoint,
+        config: &Config,
+    ) -> Self {
         Self {
             store,
+            shared,
             layout,
-            run_seed: config.run.seed,
+            start,
             optimizer: config.optimizer.clone(),
             training: config.training.clone(),
-            shared: None,
             trained: None,
         }
     }
 
-    /// The same member, which starts from the shared mean of a round where it has no state of it.
-    pub fn with_shared(self, shared: SharedStore) -> Self {
-        Self { shared: Some(shared), ..self }
-    }
-
-    /// The state of `round` at a place; round 0 is the start that all clients and tracks share.
+    /// A state at a place: its own one or the mean, as `state` says, whatever else is on disk. Round
+    /// 0 is the start that all clients and tracks share.
+    ///
+    /// # Errors
+    /// No such state, or one that does not fit the model.
     pub fn load(
         &self,
         track: Track,
         place: Place,
-        round: Round,
+        state: StateId,
     ) -> Result<PartState, CheckpointError> {
+        let StateId { round, source } = state;
         if round == Round(0) {
-            let initial = self.layout.initial_slice(place, self.run_seed);
+            let initial = self.layout.initial_slice(place, &self.start)?;
             return Ok(PartState::fresh(initial, &self.optimizer));
         }
         let layout = self.layout.expected_slice(place);
-        match &self.shared {
-            Some(shared) if !self.store.holds(round) && shared.holds(round) => {
-                shared.load(place, round, &layout)
-            }
-            _ => self.store.load(round, &part_name(track, place), &layout),
+        match source {
+            Source::Own => self.store.load(round, &part_name(track, place), &layout),
+            Source::Shared => self.shared.load(place, round, &layout),
         }
     }
 
@@ -132,9 +139,13 @@ impl Member {
         device: Device,
     ) -> Result<TrainablePart, CheckpointError> {
         let Opening { track, base, purpose } = opening;
+        if purpose == Purpose::Embedding && self.layout.mode == Trainable::Lora {
+            let nothing = PartState::fresh(Slice::default(), &self.optimizer);
+            return Ok(nothing.into_trainable(device));
+        }
         let state = self.load(track, place, base)?;
         let strength = match (purpose, track) {
-            (Purpose::Ranking, _) => 0.0,
+            (Purpose::Ranking | Purpose::Embedding, _) => 0.0,
             (Purpose::Training, Track::Global) => self.training.proximal_mu,
             (Purpose::Training, Track::Personal) => {
                 self.training.ditto_lambda.get().unwrap_or_default()
@@ -157,7 +168,7 @@ impl Member {
         &mut self,
         track: Track,
         attempt: Attempt,
-        base: Round,
+        base: StateId,
         parts: impl IntoIterator<Item = (Place, TrainablePart)>,
     ) {
         let rest = |(place, part): (Place, TrainablePart)| {

@@ -2,8 +2,8 @@
 //!
 //! A client that never took part in a mix joins with the mean of the committed models (protocol.md
 //! 2); under a rule that makes one model for all, so does everyone who had no part in the newest
-//! mix. The mean is kept once, not once a client, and is looked up where a client's own store has
-//! no state of the round.
+//! mix. The mean is kept once, not once a client, and is loaded where the supervisor says that a
+//! client follows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,11 +79,6 @@ impl SharedStore {
         let receipt = self.store.stage(round, &parts)?;
         self.store.retain(&retain.iter().copied().chain([round]).collect())?;
         Ok(receipt)
-    }
-
-    /// Whether there is a mean that `round` starts from.
-    pub fn holds(&self, round: Round) -> bool {
-        self.store.holds(round)
     }
 
     /// The mean at a place, with no moments; `layout` is what the model expects.

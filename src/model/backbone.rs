@@ -5,13 +5,33 @@
 
 use tch::{Tensor, no_grad};
 
+use super::encoder::{Embeddings, EncoderInputs};
 use super::spec::{Params, TensorSpec};
 
-/// Rows of ids with the positions that are trained on.
+/// What enters the front.
+#[derive(Debug)]
+pub enum Inputs {
+    /// Ids of items or tokens, `[B, T]`, right-padded with 0. Causal blocks need no lengths.
+    Ids(Tensor),
+    /// Texts for an encoder.
+    Texts(EncoderInputs),
+}
+
+impl Inputs {
+    /// Real positions of every row, `[B]`, where the blocks have to know.
+    pub fn lengths(&self) -> Option<&Tensor> {
+        match self {
+            Self::Ids(_) => None,
+            Self::Texts(texts) => Some(&texts.lengths_b),
+        }
+    }
+}
+
+/// Rows of inputs with the positions that are trained on.
 #[derive(Debug)]
 pub struct Batch {
-    /// Input ids `[B, T]`, right-padded with 0.
-    pub ids_bt: Tensor,
+    /// What enters, `[B, T]`.
+    pub inputs: Inputs,
     /// Labelled positions as indices into `B * T`, `[M]`.
     pub rows_m: Tensor,
     /// Candidate expected at each of them, `[M]`.
@@ -40,17 +60,28 @@ pub struct EndTensors {
 /// gradient, and [`Ends::backward`] walks the shared part once (method.md 5).
 #[derive(Debug)]
 pub struct Ends {
-    /// Row v is the input vector of id v, `[V, D]`.
-    pub inputs_vd: Tensor,
+    input: InputLayer,
     /// Row v scores candidate v, `[V, D]`.
     pub outputs_vd: Tensor,
     shared: Option<Tensor>,
 }
 
+#[derive(Debug)]
+enum InputLayer {
+    /// Row v is the input vector of id v, `[V, D]`.
+    Table(Tensor),
+    Text(Embeddings),
+}
+
 impl Ends {
     /// Ends with parameters of their own, or with one parameter that is a leaf already.
     pub fn separate(inputs_vd: Tensor, outputs_vd: Tensor) -> Self {
-        Self { inputs_vd, outputs_vd, shared: None }
+        Self { input: InputLayer::Table(inputs_vd), outputs_vd, shared: None }
+    }
+
+    /// Text comes in; the candidates, which are computed elsewhere, are frozen.
+    pub fn text(embeddings: Embeddings, outputs_vd: Tensor) -> Self {
+        Self { input: InputLayer::Text(embeddings), outputs_vd, shared: None }
     }
 
     /// Both ends use `table_vd`, which is computed from parameters.
@@ -59,12 +90,31 @@ impl Ends {
             return Self::separate(table_vd.shallow_clone(), table_vd);
         }
         let leaf_vd = table_vd.detach().set_requires_grad(true);
-        Self { inputs_vd: leaf_vd.shallow_clone(), outputs_vd: leaf_vd, shared: Some(table_vd) }
+        let input = InputLayer::Table(leaf_vd.shallow_clone());
+        Self { input, outputs_vd: leaf_vd, shared: Some(table_vd) }
+    }
+
+    /// Input vectors of a batch, `[B, T, D]`.
+    ///
+    /// # Panics
+    /// If they are of another kind than the backbone's: the same blueprint makes both.
+    pub fn enter(&self, inputs: &Inputs) -> Tensor {
+        match (inputs, &self.input) {
+            (Inputs::Ids(ids_bt), _) => self.embed(ids_bt),
+            (Inputs::Texts(texts), InputLayer::Text(embeddings)) => embeddings.forward(texts),
+            (Inputs::Texts(_), InputLayer::Table(_)) => panic!("texts enter an encoder"),
+        }
     }
 
     /// Input vectors of ids `[B, T]`: `[B, T, D]`.
+    ///
+    /// # Panics
+    /// If the backbone reads texts.
     pub fn embed(&self, ids_bt: &Tensor) -> Tensor {
-        Tensor::embedding(&self.inputs_vd, ids_bt, -1, false, false)
+        match &self.input {
+            InputLayer::Table(inputs_vd) => Tensor::embedding(inputs_vd, ids_bt, -1, false, false),
+            InputLayer::Text(_) => panic!("an encoder reads texts, not ids"),
+        }
     }
 
     /// Back-propagates what both ends left at the shared leaf.

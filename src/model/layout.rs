@@ -1,14 +1,20 @@
 //! Which tensors stand at which place: frozen ones and those a client trains.
 
+use std::collections::BTreeMap;
+
 use tch::{Device, Kind, Tensor};
 
 use super::architecture::{Architecture, BlockKind};
 use super::backbone::{Backbone, EndTensors};
 use super::block::{block_specs, lora_specs};
+use super::causal_lm::CausalLm;
 use super::cut::{Cut, Place};
+use super::encoder::embedding_specs;
 use super::norm::RmsNorm;
+use super::pretrained::PretrainedError;
 use super::slice::{NamedTensor, Slice};
 use super::spec::{BaseWeights, Init, Params, TensorSpec};
+use super::start::StartingPoint;
 use crate::config::{LoraConfig, Trainable};
 
 const FINAL_NORM: &str = "model.norm";
@@ -39,8 +45,7 @@ impl Layout {
     ) -> Self {
         let mut back = backbone.back();
         if let BlockKind::Decoder(_) = architecture.blocks {
-            let name = format!("{FINAL_NORM}.weight");
-            back.base.push(TensorSpec::new(name, &[architecture.hidden], Init::Ones));
+            back.base.push(final_norm_spec(architecture));
         }
         let (architecture, lora) = (architecture.clone(), lora.clone());
         Self { architecture, mode, lora, cut, front: backbone.front(), back }
@@ -57,6 +62,16 @@ impl Layout {
     pub fn trainable(&self, place: Place) -> Vec<TensorSpec> {
         let mut specs = match self.mode {
             Trainable::Full => self.base(place),
+            Trainable::Lora => Vec::new(),
+        };
+        specs.extend(self.adapters(place));
+        specs
+    }
+
+    /// Trained tensors that no base has.
+    fn adapters(&self, place: Place) -> Vec<TensorSpec> {
+        let mut specs = match self.mode {
+            Trainable::Full => Vec::new(),
             Trainable::Lora => lora_specs(&self.architecture, &self.lora, self.cut.blocks(place)),
         };
         specs.extend(self.end(place).map(|end| end.adapters.clone()).unwrap_or_default());
@@ -64,12 +79,26 @@ impl Layout {
     }
 
     /// The slice every client starts from: the SAME one for all (method.md 3), f32.
-    pub fn initial_slice(&self, place: Place, run_seed: u64) -> Slice {
-        let specs = self.trainable(place);
-        let tensors = specs
-            .iter()
-            .map(|spec| NamedTensor { name: spec.name.clone(), tensor: spec.initial(run_seed) });
-        Slice::new(tensors.collect())
+    ///
+    /// # Errors
+    /// A tensor could not be read.
+    pub fn initial_slice(
+        &self,
+        place: Place,
+        start: &StartingPoint,
+    ) -> Result<Slice, PretrainedError> {
+        let mut tensors = Vec::new();
+        if self.mode == Trainable::Full {
+            for spec in self.base(place) {
+                let tensor = start.base(&spec, Kind::Float, Device::Cpu)?;
+                tensors.push(NamedTensor::new(spec.name, tensor));
+            }
+        }
+        for spec in self.adapters(place) {
+            let tensor = start.adapter(&spec)?;
+            tensors.push(NamedTensor::new(spec.name, tensor));
+        }
+        Ok(Slice::new(tensors))
     }
 
     /// Names, shapes and types that a slice of a place must have; its tensors are one stored zero each.
@@ -84,18 +113,23 @@ impl Layout {
     }
 
     /// The frozen base of these places; empty where everything trains.
+    ///
+    /// # Errors
+    /// A tensor could not be read.
     pub fn frozen_base(
         &self,
         places: &[Place],
-        run_seed: u64,
+        start: &StartingPoint,
         kind: Kind,
         device: Device,
-    ) -> BaseWeights {
-        let specs: Vec<TensorSpec> = match self.mode {
-            Trainable::Full => Vec::new(),
-            Trainable::Lora => places.iter().flat_map(|place| self.base(*place)).collect(),
-        };
-        BaseWeights::random(run_seed, &specs, kind, device)
+    ) -> Result<BaseWeights, PretrainedError> {
+        let mut tensors = BTreeMap::new();
+        let frozen = if self.mode == Trainable::Lora { places } else { &[] };
+        for spec in frozen.iter().flat_map(|place| self.base(*place)) {
+            let tensor = start.base(&spec, kind, device)?;
+            tensors.insert(spec.name, tensor);
+        }
+        Ok(BaseWeights::new(tensors))
     }
 
     /// The norm between the last block and the head; a post-norm block ends with its own.
@@ -111,4 +145,23 @@ impl Layout {
             Place::Back => Some(&self.back),
         }
     }
+}
+
+/// Every tensor of the model that checkpoints of an architecture hold, whichever backbone uses which.
+pub fn model_specs(architecture: &Architecture) -> Vec<TensorSpec> {
+    let mut specs = block_specs(architecture, 0..architecture.layers);
+    match &architecture.blocks {
+        BlockKind::Decoder(_) => {
+            let ends = CausalLm::new(architecture);
+            specs.extend(ends.front().base);
+            specs.extend(ends.back().base);
+            specs.push(final_norm_spec(architecture));
+        }
+        BlockKind::Encoder(encoder) => specs.extend(embedding_specs(architecture, encoder)),
+    }
+    specs
+}
+
+fn final_norm_spec(architecture: &Architecture) -> TensorSpec {
+    TensorSpec::new(format!("{FINAL_NORM}.weight"), &[architecture.hidden], Init::Ones)
 }

@@ -91,12 +91,8 @@ pub struct BaseWeights {
 }
 
 impl BaseWeights {
-    /// A random base with the tensors of `specs`, converted to `kind` on `device`.
-    pub fn random(run_seed: u64, specs: &[TensorSpec], kind: Kind, device: Device) -> Self {
-        let tensors = specs
-            .iter()
-            .map(|spec| (spec.name.clone(), spec.initial(run_seed).to_kind(kind).to_device(device)))
-            .collect();
+    /// A base with these tensors.
+    pub fn new(tensors: BTreeMap<String, Tensor>) -> Self {
         Self { tensors }
     }
 

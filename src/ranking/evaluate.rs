@@ -1,8 +1,8 @@
 //! Ranks a client's users through the split model.
 
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, no_grad};
 
-use super::{MetricSums, SampledProtocol, UserRanks, ranks, sampled_ranks};
+use super::{HistoryInputs, MetricSums, SampledProtocol, UserRanks, ranks, sampled_ranks};
 use crate::data::Query;
 use crate::split::ClientModel;
 use crate::training::BodyLink;
@@ -14,8 +14,8 @@ pub struct RankingPlan {
     pub ks: Vec<u32>,
     /// Users ranked at once.
     pub batch: usize,
-    /// Newest items of a history that enter the model.
-    pub max_history: usize,
+    /// How histories enter the model.
+    pub inputs: HistoryInputs,
     /// Stages of the body.
     pub stages: usize,
     /// Where the client computes.
@@ -48,16 +48,17 @@ pub async fn rank_users<L: BodyLink>(
 ) -> Result<RankingSums, L::Error> {
     let ends = no_grad(|| model.ends());
     let mut order: Vec<usize> = (0..queries.len()).collect();
-    order.sort_by_key(|row| queries[*row].known.len().min(plan.max_history));
+    order.sort_by_key(|row| plan.inputs.length(&queries[*row].known));
     let mut found: Vec<(Vec<u32>, Vec<u32>)> = vec![Default::default(); queries.len()];
     for rows in order.chunks(plan.batch) {
         let _permit = link.permit().await?;
-        let (ids_bt, last_b) = inputs(rows, queries, plan);
-        let mut hidden = model.evaluate_front(&ends, &ids_bt);
+        let histories: Vec<_> = rows.iter().map(|row| queries[*row].known.as_slice()).collect();
+        let (inputs, scored_b) = plan.inputs.batch(&histories, plan.device);
+        let mut hidden = model.evaluate_front(&ends, &inputs);
         for stage in 0..plan.stages {
             hidden = link.evaluate(stage, hidden).await?.value;
         }
-        let scores_bv = model.evaluate_back(&ends, &hidden, &last_b)?;
+        let scores_bv = model.evaluate_back(&ends, &hidden, &scored_b)?;
         let candidates = scores_bv.size()[1] as usize;
         let mut scores = vec![0f32; rows.len() * candidates];
         scores_bv.contiguous().copy_data(&mut scores, rows.len() * candidates);
@@ -80,24 +81,4 @@ pub async fn rank_users<L: BodyLink>(
     let user = |(query, (ranks, _)): (&Query<'_>, _)| UserRanks { user: query.user, ranks };
     let users = queries.iter().zip(found).map(user).collect();
     Ok(RankingSums { full, sampled, users })
-}
-
-/// Newest items of every row's history `[B, T]`, right-padded, and the index of its last one `[B]`.
-fn inputs(rows: &[usize], queries: &[Query<'_>], plan: &RankingPlan) -> (Tensor, Tensor) {
-    let newest = |row: &usize| {
-        let known = &queries[*row].known;
-        &known[known.len().saturating_sub(plan.max_history)..]
-    };
-    let width = rows.iter().map(|row| newest(row).len()).max().unwrap_or(1);
-    let mut ids = vec![0i64; rows.len() * width];
-    let mut last = Vec::with_capacity(rows.len());
-    for (position, row) in rows.iter().enumerate() {
-        let history = newest(row);
-        for (column, item) in history.iter().enumerate() {
-            ids[position * width + column] = i64::from(item.0);
-        }
-        last.push((position * width + history.len() - 1) as i64);
-    }
-    let ids = Tensor::from_slice(&ids).view([rows.len() as i64, width as i64]);
-    (ids.to_device(plan.device), Tensor::from_slice(&last).to_device(plan.device))
 }

@@ -5,6 +5,7 @@
 
 mod balance;
 mod evaluate;
+mod inputs;
 mod metrics;
 mod popularity;
 mod ranks;
@@ -13,6 +14,7 @@ mod user_ranks;
 
 pub use balance::{Balance, BalanceError, ClientRatios, ClientValue};
 pub use evaluate::{RankingPlan, RankingSums, rank_users};
+pub use inputs::HistoryInputs;
 pub use metrics::{MetricSums, Metrics};
 pub use popularity::Popularity;
 pub use ranks::ranks;

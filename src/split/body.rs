@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use tch::{Tensor, no_grad};
 
 use super::SplitError;
+use super::decode::{BodyDecoding, DecodeTurn};
 use super::hidden::HiddenStates;
 use super::stack::{BlockStack, StackPass};
 use crate::ids::{ClientId, StepId};
@@ -126,6 +127,18 @@ impl BodySession {
         let inputs = BlockInputs { masks: None, lengths_b: hidden.lengths() };
         let output = no_grad(|| self.stack.run(hidden.tensor(), inputs));
         Ok(HiddenStates::new(&output).with_lengths(hidden.lengths()))
+    }
+
+    /// Runs the stage's blocks for one turn of a decoding; `held` is what the turns before left.
+    /// `None` if that is not there any more.
+    pub fn decode(
+        &self,
+        held: &mut Option<BodyDecoding>,
+        turn: &DecodeTurn,
+        hidden: &HiddenStates,
+    ) -> Result<Option<HiddenStates>, SplitError> {
+        hidden.check(self.width)?;
+        BodyDecoding::turn(held, &self.stack, turn, hidden)
     }
 
     /// Back-propagates the gradient at the stage's output.

@@ -8,10 +8,11 @@ use tch::{Tensor, no_grad};
 
 use super::SplitError;
 use super::body::StepPlan;
+use super::decode::{DecodeCache, Turn};
 use super::hidden::HiddenStates;
 use super::stack::{BlockStack, StackPass};
-use crate::config::Config;
-use crate::model::backbone::{Backbone, Batch, Ends, backward, cross_entropy};
+use crate::config::{BackboneKind, Config};
+use crate::model::backbone::{Backbone, Batch, Ends, Inputs, backward, cross_entropy};
 use crate::model::block::BlockInputs;
 use crate::model::cut::Place;
 use crate::model::layout::Layout;
@@ -20,6 +21,9 @@ use crate::model::norm::RmsNorm;
 use crate::model::rope::RopeTable;
 use crate::model::spec::{BaseWeights, Params};
 use crate::training::TrainablePart;
+
+/// Below it a row counts as this long: a cosine's usual guard (PyTorch's default).
+const SHORTEST: f64 = 1e-8;
 
 /// Front and back of one client, with their optimiser state.
 pub struct ClientModel {
@@ -31,6 +35,8 @@ pub struct ClientModel {
     front_stack: BlockStack,
     back_stack: BlockStack,
     final_norm: Option<RmsNorm>,
+    /// Scored instead of what the backbone's ends bring.
+    candidates_vd: Option<Tensor>,
     settings: ClientSettings,
     width: i64,
 }
@@ -44,15 +50,19 @@ pub struct ClientSettings {
     pub dropout: f64,
     /// Rows of the logits that exist at once in the loss.
     pub loss_chunk: i64,
+    /// Temperature of scores by cosine with candidates of length 1; `None` are inner products.
+    pub cosine: Option<f64>,
 }
 
 impl ClientSettings {
     /// Those of a config.
     pub fn of(config: &Config) -> Self {
+        let cosine = config.model.backbone == BackboneKind::Recformer;
         Self {
             recompute: config.runtime.recompute,
             dropout: config.model.dropout,
             loss_chunk: config.training.loss_chunk,
+            cosine: cosine.then_some(config.recformer.temperature),
         }
     }
 }
@@ -101,6 +111,7 @@ impl ClientModel {
             front_stack,
             back_stack,
             final_norm,
+            candidates_vd: None,
             settings,
             width: layout.architecture.hidden,
             base,
@@ -113,12 +124,13 @@ impl ClientModel {
     /// Embeds the batch and runs the front's blocks.
     pub fn forward_front(&self, batch: &Batch, masks: MaskSeed) -> (HiddenStates, FrontPass) {
         let ends = self.ends();
-        let embedded_btd = ends.embed(&batch.ids_bt);
+        let embedded_btd = ends.enter(&batch.inputs);
         let embedded_btd = dropout(&embedded_btd, self.settings.dropout, "embedding", Some(&masks));
         let input_grad = embedded_btd.requires_grad();
-        let (hidden, pass) = self.front_stack.forward(&embedded_btd, input_grad, inputs(&masks));
+        let inputs = block_inputs(batch, &masks);
+        let (hidden, pass) = self.front_stack.forward(&embedded_btd, input_grad, inputs);
         let pending = FrontPass { ends, embedded_btd, input_grad, pass, masks };
-        (HiddenStates::new(&hidden), pending)
+        (HiddenStates::new(&hidden).with_lengths(inputs.lengths_b), pending)
     }
 
     /// Runs the back, the loss, and back-propagates to the back's input.
@@ -129,8 +141,8 @@ impl ClientModel {
         batch: &Batch,
     ) -> Result<BackPass, SplitError> {
         hidden.check_shape(&pending.embedded_btd.size())?;
-        let (output_btd, pass) =
-            self.back_stack.forward(hidden.tensor(), true, inputs(&pending.masks));
+        let inputs = block_inputs(batch, &pending.masks);
+        let (output_btd, pass) = self.back_stack.forward(hidden.tensor(), true, inputs);
         let output_leaf = output_btd.set_requires_grad(true);
         let loss_sum = self.head_backward(&pending.ends, &output_leaf, batch);
         let grad = self.back_stack.backward(pass, output_leaf.grad());
@@ -141,14 +153,14 @@ impl ClientModel {
     /// summed loss in nats.
     pub fn head_backward(&self, ends: &Ends, output_btd: &Tensor, batch: &Batch) -> f64 {
         let rows_md = output_btd.view([-1, self.width]).index_select(0, &batch.rows_m);
-        let normed_md = self.normed(rows_md);
+        let queries_md = self.queries(&self.normed(rows_md));
         let loss = cross_entropy(
-            &normed_md.detach(),
+            &queries_md.detach(),
             &batch.labels_m,
             &ends.outputs_vd,
             self.settings.loss_chunk,
         );
-        backward(&normed_md, &loss.rows_md);
+        backward(&queries_md, &loss.rows_md);
         loss.loss_sum
     }
 
@@ -177,6 +189,14 @@ impl ClientModel {
         }
     }
 
+    /// What is multiplied with the candidates, of normed rows `[M, D]`.
+    fn queries(&self, normed_md: &Tensor) -> Tensor {
+        match self.settings.cosine {
+            Some(temperature) => unit_rows(normed_md) / temperature,
+            None => normed_md.shallow_clone(),
+        }
+    }
+
     fn close_gradients(&self) {
         self.front.close_gradients();
         self.back.close_gradients();
@@ -200,14 +220,26 @@ impl ClientModel {
 
     /// The ends for one step, or under `no_grad` for one evaluation.
     pub fn ends(&self) -> Ends {
-        self.backbone.open(&Params { base: &self.base, trainable: &self.trainable })
+        let params = Params { base: &self.base, trainable: &self.trainable };
+        let mut ends = self.backbone.open(&params);
+        if let Some(candidates_vd) = &self.candidates_vd {
+            ends.outputs_vd = candidates_vd.shallow_clone();
+        }
+        ends
+    }
+
+    /// Has every later step and evaluation score these candidates, `[V, D]`, which nobody writes to
+    /// and which do not train.
+    pub fn set_candidates(&mut self, candidates_vd: Tensor) {
+        self.candidates_vd = Some(candidates_vd);
     }
 
     /// Front without a graph: evaluation.
-    pub fn evaluate_front(&self, ends: &Ends, ids_bt: &Tensor) -> HiddenStates {
-        HiddenStates::new(&no_grad(|| {
-            self.front_stack.run(&ends.embed(ids_bt), BlockInputs::default())
-        }))
+    pub fn evaluate_front(&self, ends: &Ends, inputs: &Inputs) -> HiddenStates {
+        let lengths_b = inputs.lengths();
+        let block_inputs = BlockInputs { masks: None, lengths_b };
+        let hidden = no_grad(|| self.front_stack.run(&ends.enter(inputs), block_inputs));
+        HiddenStates::new(&hidden).with_lengths(lengths_b)
     }
 
     /// Scores of every candidate at the given positions: `[B, T, D]` and `[M]` to `[M, V]`, f32.
@@ -217,12 +249,68 @@ impl ClientModel {
         hidden: &HiddenStates,
         rows_m: &Tensor,
     ) -> Result<Tensor, SplitError> {
+        let normed_md = self.last_hidden(hidden, rows_m)?;
+        Ok(no_grad(|| self.scores(ends, &normed_md)))
+    }
+
+    /// The network's last hidden states at the given positions, after the final norm: `[B, T, D]` and
+    /// `[M]` to `[M, D]`.
+    pub fn last_hidden(
+        &self,
+        hidden: &HiddenStates,
+        rows_m: &Tensor,
+    ) -> Result<Tensor, SplitError> {
         hidden.check(self.width)?;
+        let inputs = BlockInputs { masks: None, lengths_b: hidden.lengths() };
         Ok(no_grad(|| {
-            let output_btd = self.back_stack.run(hidden.tensor(), BlockInputs::default());
-            let rows_md = output_btd.view([-1, self.width]).index_select(0, rows_m);
-            let normed_md = self.normed(rows_md);
-            normed_md.matmul(&ends.outputs_vd.tr()).to_kind(tch::Kind::Float)
+            let output_btd = self.back_stack.run(hidden.tensor(), inputs);
+            self.normed(output_btd.view([-1, self.width]).index_select(0, rows_m))
+        }))
+    }
+
+    fn scores(&self, ends: &Ends, normed_md: &Tensor) -> Tensor {
+        self.queries(normed_md).matmul(&ends.outputs_vd.tr()).to_kind(tch::Kind::Float)
+    }
+
+    /// The front's part of a decoding's turn. `tokens` are the prompts `[B, T]`, right-padded, with
+    /// their lengths at position 0, then one token a row `[B, 1]`.
+    pub fn decode_front(
+        &self,
+        ends: &Ends,
+        tokens_bt: &Tensor,
+        turn: &Turn<'_>,
+        held: &mut Option<DecodeCache>,
+    ) -> Result<HiddenStates, SplitError> {
+        let embedded_btd = no_grad(|| ends.embed(tokens_bt));
+        let hidden_btd = self.front_stack.turn(&embedded_btd, turn, held)?;
+        let lengths_b = match turn {
+            Turn::Prompts { lengths_b } => Some(*lengths_b),
+            Turn::Tokens { .. } => None,
+        };
+        Ok(HiddenStates::new(&hidden_btd).with_lengths(lengths_b))
+    }
+
+    /// The back's part of a decoding's turn: log-probabilities of the token that follows each row's
+    /// last one, `[B, V]`, f32.
+    pub fn decode_back(
+        &self,
+        ends: &Ends,
+        hidden: &HiddenStates,
+        turn: &Turn<'_>,
+        held: &mut Option<DecodeCache>,
+    ) -> Result<Tensor, SplitError> {
+        hidden.check(self.width)?;
+        let output_btd = self.back_stack.turn(hidden.tensor(), turn, held)?;
+        Ok(no_grad(|| {
+            let last_bd = match turn {
+                Turn::Tokens { .. } => output_btd.squeeze_dim(1),
+                Turn::Prompts { lengths_b } => {
+                    let last_b =
+                        (*lengths_b - 1).view([-1, 1, 1]).expand([-1, 1, self.width], false);
+                    output_btd.gather(1, &last_b, false).squeeze_dim(1)
+                }
+            };
+            self.scores(ends, &self.normed(last_bd)).log_softmax(-1, tch::Kind::Float)
         }))
     }
 
@@ -235,10 +323,11 @@ impl ClientModel {
         body: impl FnOnce(Tensor) -> Tensor,
     ) -> f64 {
         let ends = self.ends();
-        let embedded_btd = ends.embed(&batch.ids_bt);
+        let inputs = block_inputs(batch, &masks);
+        let embedded_btd = ends.enter(&batch.inputs);
         let embedded_btd = dropout(&embedded_btd, self.settings.dropout, "embedding", Some(&masks));
-        let hidden_btd = body(self.front_stack.run(&embedded_btd, inputs(&masks)));
-        let output_btd = self.back_stack.run(&hidden_btd, inputs(&masks));
+        let hidden_btd = body(self.front_stack.run(&embedded_btd, inputs));
+        let output_btd = self.back_stack.run(&hidden_btd, inputs);
         let loss_sum = self.head_backward(&ends, &output_btd, batch);
         ends.backward();
         self.close_gradients();
@@ -251,6 +340,12 @@ impl ClientModel {
     }
 }
 
-fn inputs(masks: &MaskSeed) -> BlockInputs<'_> {
-    BlockInputs { masks: Some(masks), lengths_b: None }
+fn block_inputs<'a>(batch: &'a Batch, masks: &'a MaskSeed) -> BlockInputs<'a> {
+    BlockInputs { masks: Some(masks), lengths_b: batch.inputs.lengths() }
+}
+
+/// Rows of length 1, `[M, D]`; a row of zeros stays one.
+pub fn unit_rows(rows_md: &Tensor) -> Tensor {
+    let lengths = rows_md.norm_scalaropt_dim(2, [-1].as_slice(), true);
+    rows_md / lengths.clamp_min(SHORTEST)
 }

@@ -2,6 +2,8 @@
 
 mod body;
 mod client;
+mod decode;
+mod decode_pool;
 mod hidden;
 mod stack;
 
@@ -9,7 +11,9 @@ use tch::TchError;
 use thiserror::Error;
 
 pub use body::{BodyGradient, BodySession, StepPlan};
-pub use client::{BackPass, ClientModel, ClientSettings, FrontPass};
+pub use client::{BackPass, ClientModel, ClientSettings, FrontPass, unit_rows};
+pub use decode::{BodyDecoding, DecodeCache, DecodeTurn, Turn};
+pub use decode_pool::DecodePool;
 pub use hidden::HiddenStates;
 pub use stack::{BlockStack, StackPass};
 
@@ -47,6 +51,37 @@ pub enum SplitError {
         rows: i64,
         /// Positions of a row.
         positions: i64,
+    },
+
+    /// Prompts came without their lengths.
+    #[error("prompts to decode come without the number of tokens of each")]
+    NoLengths,
+
+    /// Decoding was asked of blocks that attend in both directions.
+    #[error("only causal blocks decode token by token")]
+    NotCausal,
+
+    /// The rows of a decoding do not continue those of the position before.
+    #[error("rows {rows:?} continue {got:?}, expected one of the {held} rows held for each")]
+    Parents {
+        /// Row that each row continues.
+        got: Vec<i64>,
+        /// Shape of the new tokens' hidden states.
+        rows: Vec<i64>,
+        /// Rows of the cache.
+        held: i64,
+    },
+
+    /// One decoding's keys and values are more than all together may take.
+    #[error(
+        "decoding a batch needs {needed} bytes of keys and values on a shard, \
+         runtime.decode_cache_mib allows {limit}: raise it or lower evaluation.batch"
+    )]
+    CacheTooLarge {
+        /// Bytes of this decoding.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
     },
 
     /// A message arrived for a step this side does not hold or has not come to, as after a restart.

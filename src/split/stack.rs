@@ -79,6 +79,11 @@ impl BlockStack {
         (output.detach(), StackPass { masks, lengths_b, kept })
     }
 
+    /// The blocks, in order.
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     /// Runs `[B, T, D]` to `[B, T, D]` within the caller's graph, or within none.
     pub fn run(&self, input_btd: &Tensor, inputs: BlockInputs<'_>) -> Tensor {
         let mut hidden_btd = input_btd.shallow_clone();

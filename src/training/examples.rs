@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 
 use crate::data::{ClientData, TrainingRows};
 use crate::ids::ItemId;
-use crate::model::backbone::Batch;
+use crate::model::backbone::{Batch, Inputs};
 use crate::seed;
 
 /// A client's training rows. An epoch is a list of batches, each a list of row numbers.
@@ -51,14 +51,8 @@ impl Examples for HistoryExamples {
     }
 
     fn epoch(&self, batch: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = (0..self.histories.len()).collect();
-        order.shuffle(rng);
-        for window in order.chunks_mut(batch * BUCKET_BATCHES) {
-            window.sort_by_key(|row| self.histories[*row].len().min(self.max_history + 1));
-        }
-        let mut batches: Vec<Vec<usize>> = order.chunks(batch).map(<[usize]>::to_vec).collect();
-        batches.shuffle(rng);
-        batches
+        let length = |row: usize| self.histories[row].len().min(self.max_history + 1);
+        buckets(self.histories.len(), batch, length, rng)
     }
 
     fn batch(&self, rows: &[usize], rng: &mut ChaCha8Rng, device: Device) -> Batch {
@@ -84,11 +78,28 @@ impl Examples for HistoryExamples {
         }
         let shape = [windows.len() as i64, width as i64];
         Batch {
-            ids_bt: Tensor::from_slice(&ids).view(shape).to_device(device),
+            inputs: Inputs::Ids(Tensor::from_slice(&ids).view(shape).to_device(device)),
             rows_m: Tensor::from_slice(&positions).to_device(device),
             labels_m: Tensor::from_slice(&labels).to_device(device),
         }
     }
+}
+
+/// Batches of rows of similar length, in random order.
+pub(super) fn buckets(
+    rows: usize,
+    batch: usize,
+    length: impl Fn(usize) -> usize,
+    rng: &mut ChaCha8Rng,
+) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..rows).collect();
+    order.shuffle(rng);
+    for window in order.chunks_mut(batch * BUCKET_BATCHES) {
+        window.sort_by_key(|row| length(*row));
+    }
+    let mut batches: Vec<Vec<usize>> = order.chunks(batch).map(<[usize]>::to_vec).collect();
+    batches.shuffle(rng);
+    batches
 }
 
 /// Random tokens with a causal language-model loss: the load of the benches, no data needed.
@@ -123,7 +134,7 @@ impl Examples for RandomTokens {
         let tokens = Tensor::from_slice(&tokens).view([rows.len() as i64, self.length + 1]);
         let labels = tokens.narrow(1, 1, self.length).reshape([-1]);
         Batch {
-            ids_bt: tokens.narrow(1, 0, self.length).contiguous().to_device(device),
+            inputs: Inputs::Ids(tokens.narrow(1, 0, self.length).contiguous().to_device(device)),
             rows_m: Tensor::arange(labels.numel() as i64, (tch::Kind::Int64, device)),
             labels_m: labels.to_device(device),
         }

@@ -1,11 +1,13 @@
 //! A client's local round over whatever carries its half steps: mailboxes, a network, a direct call.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
 use super::examples::Examples;
+use super::item_table::{ItemTable, encode_table};
 use super::optimizer::{clip_scale, learning_rate};
 use crate::config::{OptimizerConfig, TrainingConfig};
 use crate::cost::ClientCost;
@@ -14,7 +16,7 @@ use crate::ids::{ClientId, Round, StepId};
 use crate::model::backbone::Batch;
 use crate::model::mask::MaskSeed;
 use crate::seed;
-use crate::split::{BodyGradient, ClientModel, HiddenStates, SplitError, StepPlan};
+use crate::split::{BodyGradient, ClientModel, DecodeTurn, HiddenStates, SplitError, StepPlan};
 
 /// An answer with the time its sender computed for it.
 #[derive(Debug)]
@@ -67,8 +69,19 @@ pub trait BodyLink {
         hidden: HiddenStates,
     ) -> Result<Timed<HiddenStates>, Self::Error>;
 
+    /// Runs one turn of a decoding on a stage; `None` if the stage no longer holds the turns before.
+    async fn decode(
+        &mut self,
+        stage: usize,
+        turn: DecodeTurn,
+        hidden: HiddenStates,
+    ) -> Result<Option<Timed<HiddenStates>>, Self::Error>;
+
     /// Tells whoever watches that a step of `of` is done: the heartbeat that deadlines count from.
     fn progress(&mut self, step: StepId, of: u64);
+
+    /// Tells it that the client is at work on something else than a step, as on its item table.
+    fn working(&mut self) {}
 }
 
 /// What a local round consists of.
@@ -88,6 +101,9 @@ pub struct LocalWork {
     pub stages: usize,
     /// Where the client computes.
     pub device: Device,
+    /// Item table that is encoded anew when an epoch begins. The first epoch takes the candidates
+    /// that the model brings.
+    pub table: Option<Arc<ItemTable>>,
 }
 
 impl LocalWork {
@@ -96,12 +112,14 @@ impl LocalWork {
         seed::rng(self.run_seed, purpose, &parts)
     }
 
-    /// Rows of every step's batch, in order.
-    fn steps(&self, examples: &dyn Examples) -> Vec<Vec<usize>> {
+    /// Epoch and rows of every step's batch, in order.
+    fn steps(&self, examples: &dyn Examples) -> Vec<(u64, Vec<usize>)> {
         let batch = self.training.batch.get() as usize;
         let epochs = 0..self.training.local_epochs.get();
-        let batches =
-            epochs.flat_map(|epoch| examples.epoch(batch, &mut self.rng("batch order", epoch)));
+        let batches = epochs.flat_map(|epoch| {
+            let rows = examples.epoch(batch, &mut self.rng("batch order", epoch));
+            rows.into_iter().map(move |rows| (epoch, rows))
+        });
         let limit = self.training.max_steps.get().map_or(usize::MAX, |steps| steps.get() as usize);
         batches.take(limit).collect()
     }
@@ -116,8 +134,15 @@ pub async fn local_round<L: BodyLink>(
 ) -> Result<(LocalRoundReport, ClientCost), L::Error> {
     let steps = work.steps(examples);
     let mut cost = ClientCost::default();
-    let (mut loss_sum, mut labels) = (0.0, 0);
-    for (number, rows) in steps.iter().enumerate() {
+    let (mut loss_sum, mut labels, mut begun) = (0.0, 0, 0);
+    for (number, (epoch, rows)) in steps.iter().enumerate() {
+        if let Some(table) = work.table.as_deref().filter(|_| *epoch > begun) {
+            let (table_vd, spent) =
+                encode_table(model, link, table, work.stages, work.device).await?;
+            model.set_candidates(table_vd);
+            cost += spent;
+            begun = *epoch;
+        }
         let step = StepId { round: work.round, step: number as u64 };
         let started = Instant::now();
         let permit = link.permit().await?;
@@ -191,7 +216,7 @@ async fn train_step<L: BodyLink>(
 }
 
 /// Books an answer's computation as the body's and the rest of its delay as waiting.
-async fn timed<T, E>(
+pub(super) async fn timed<T, E>(
     answer: impl Future<Output = Result<Timed<T>, E>>,
     cost: &mut ClientCost,
 ) -> Result<T, E> {

@@ -14,6 +14,7 @@ use fellrec::model::item_tokens::ItemTokens;
 use fellrec::model::layout::Layout;
 use fellrec::model::mask::MaskSeed;
 use fellrec::model::rope::RopeTable;
+use fellrec::model::start::StartingPoint;
 use fellrec::split::{BodySession, ClientModel, ClientSettings};
 use fellrec::training::{AdamW, TrainablePart};
 use tch::{Device, Kind};
@@ -32,6 +33,7 @@ pub fn model(trainable: Trainable) -> ModelConfig {
         norm_eps = 1e-6
         init_std = 0.02
         vocab = 40
+        checkpoint = "none"
         tokenizer = "none"
         max_title_tokens = 4
         max_history = 8
@@ -130,10 +132,12 @@ impl Party {
         let cut = Cut::new(architecture.layers, split);
         let layout = Layout::new(&architecture, trainable, &lora(), cut, backbone.as_ref());
         let places = layout.cut.places();
-        let base = layout.frozen_base(&places, SEED, Kind::Float, Device::Cpu);
+        let start = StartingPoint::random(SEED);
+        let base = layout.frozen_base(&places, &start, Kind::Float, Device::Cpu);
+        let base = base.expect("drawn");
         let rope = rope(&architecture);
         let part = |place| {
-            let slice = layout.initial_slice(place, SEED);
+            let slice = layout.initial_slice(place, &start).expect("drawn");
             let part = TrainablePart::new(&slice, AdamW::new(&optimizer()), Device::Cpu);
             part.anchored(&slice, mu)
         };
@@ -149,7 +153,7 @@ impl Party {
             &layout,
             base.share(),
             &rope,
-            ClientSettings { recompute, dropout: model.dropout, loss_chunk: 5 },
+            ClientSettings { recompute, dropout: model.dropout, loss_chunk: 5, cosine: None },
             part(Place::Front),
             part(Place::Back),
         );

@@ -1,12 +1,14 @@
 //! A client: its local round as a job, and its part in the commit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
+use fellrec::checkpoint::CheckpointError;
 use fellrec::federation::collection::SubmittedSlice;
 use fellrec::federation::member::{Member, MemberError};
-use fellrec::federation::round::{Attempt, Event, LocalRoundReport};
+use fellrec::federation::round::{Attempt, Event, LocalRoundReport, StateId};
 use fellrec::federation::track::Track;
 use fellrec::ids::{ClientId, Round};
 use fellrec::model::cut::Place;
@@ -20,6 +22,7 @@ use super::cluster::Cluster;
 use super::link::Link;
 use super::shard::CloseError;
 use super::supervisor::text;
+use super::world::client_folder;
 use super::{Conduct, Spoil};
 
 pub struct Client {
@@ -49,12 +52,17 @@ impl Client {
     }
 
     /// Starts to train; for the attempt under way or an older one it changes nothing.
-    pub fn open_round(&mut self, attempt: Attempt, base: Round) -> Result<(), String> {
+    pub fn open_round(&mut self, attempt: Attempt, base: StateId) -> Result<(), String> {
         if self.attempt.is_some_and(|current| current >= attempt) {
             return Ok(());
         }
         let conduct = self.conduct(attempt);
-        if conduct == Some(Conduct::Refuses) {
+        let refuses = match conduct {
+            Some(Conduct::Refuses) => true,
+            Some(Conduct::RefusesFrom { attempt: first }) => attempt.attempt >= first,
+            _ => false,
+        };
+        if refuses {
             return Err("the shop is closed".to_owned());
         }
         self.jobs.abort_all();
@@ -94,6 +102,12 @@ impl Client {
         attempt: Attempt,
         slices: &BTreeMap<Place, Slice>,
     ) -> Result<Digest, MemberError> {
+        if let Some(Conduct::CannotStage { until_attempt }) = self.conduct(attempt)
+            && attempt.attempt < until_attempt
+        {
+            let (path, source) = (client_folder(self.id).into(), ErrorKind::StorageFull.into());
+            return Err(CheckpointError::Io { path, source }.into());
+        }
         let slices = slices.iter().map(|(place, slice)| (*place, slice.share())).collect();
         self.member.stage(attempt, slices)
     }
@@ -103,7 +117,7 @@ impl Client {
     }
 
     /// A number in [0, 1) made of the state's bits: equal for equal states only.
-    pub fn evaluate(&self, state: Round) -> f64 {
+    pub fn evaluate(&self, state: StateId) -> f64 {
         let front = self.member.load(Track::Global, Place::Front, state);
         let front = front.expect("a committed state is there");
         let digest = front.slice.digest();
@@ -121,7 +135,7 @@ impl Client {
 }
 
 /// The job behind `OpenRound`.
-async fn train(cluster: Rc<Cluster>, id: ClientId, attempt: Attempt, base: Round) {
+async fn train(cluster: Rc<Cluster>, id: ClientId, attempt: Attempt, base: StateId) {
     let event = loop {
         match try_train(&cluster, id, attempt, base).await {
             Ok(report) => break Event::LocalRoundDone { attempt, client: id, report },
@@ -138,7 +152,7 @@ async fn try_train(
     cluster: &Rc<Cluster>,
     id: ClientId,
     attempt: Attempt,
-    base: Round,
+    base: StateId,
 ) -> Result<LocalRoundReport, Setback> {
     let node = &cluster.clients[id.0 as usize];
     let (world, session) = (&cluster.world, cluster.network.stamp());
@@ -156,6 +170,7 @@ async fn try_train(
         optimizer: world.config().optimizer.clone(),
         stages: world.stages(),
         device: Device::Cpu,
+        table: None,
     };
     let examples = world.blueprint.examples(id);
     let mut link = Link { cluster: Rc::clone(cluster), client: id, attempt, session };

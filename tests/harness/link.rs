@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use fellrec::federation::round::{Attempt, Event};
 use fellrec::ids::{ClientId, StepId};
-use fellrec::split::{BodyGradient, HiddenStates, SplitError, StepPlan};
+use fellrec::split::{BodyGradient, DecodeTurn, HiddenStates, SplitError, StepPlan};
 use fellrec::training::{BodyLink, Timed};
 
 use super::cluster::Cluster;
@@ -69,6 +69,15 @@ impl BodyLink for Link {
         _stage: usize,
         _hidden: HiddenStates,
     ) -> Result<Timed<HiddenStates>, SplitError> {
+        unreachable!("the harness ranks by a number made of the state's bits")
+    }
+
+    async fn decode(
+        &mut self,
+        _stage: usize,
+        _turn: DecodeTurn,
+        _hidden: HiddenStates,
+    ) -> Result<Option<Timed<HiddenStates>>, SplitError> {
         unreachable!("the harness ranks by a number made of the state's bits")
     }
 

@@ -48,6 +48,13 @@ pub struct Scenario {
 pub enum Conduct {
     /// Declines.
     Refuses,
+    /// Takes part in the first attempts and declines from this one on.
+    RefusesFrom { attempt: u32 },
+    /// Trains, but its disk is full when it is to stage.
+    CannotStage {
+        /// First attempt in which there is room again.
+        until_attempt: u32,
+    },
     /// Accepts and is never heard of again in this round; the attempts of a round count.
     FallsSilent {
         /// First attempt in which it works again.

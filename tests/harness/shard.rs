@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use fellrec::federation::collection::SubmittedSlice;
 use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
-use fellrec::federation::round::Attempt;
+use fellrec::federation::round::{Attempt, StateId};
 use fellrec::federation::track::Track;
 use fellrec::ids::{ClientId, Round, StepId};
 use fellrec::model::cut::Place;
@@ -30,7 +30,7 @@ pub struct Shard {
 /// One local round of one client; a session with a higher number takes its place.
 struct Session {
     number: u64,
-    base: Round,
+    base: StateId,
     body: Option<BodySession>,
 }
 
@@ -56,7 +56,7 @@ impl Shard {
         Self { cluster, stage, members, sessions, submissions, jobs: JoinSet::new() }
     }
 
-    pub fn open(&mut self, client: ClientId, number: u64, base: Round) -> Result<(), String> {
+    pub fn open(&mut self, client: ClientId, number: u64, base: StateId) -> Result<(), String> {
         if self.sessions.get(&client).is_some_and(|session| session.number >= number) {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fellrec::checkpoint::{RUN_FORMAT, RoundManifest};
 use fellrec::federation::round::{
     Absence, Adoption, Attempt, Command, Event, FederationState, Participant, RoundMachine,
-    RoundRules,
+    RoundRules, StateId,
 };
 use fellrec::ids::{ClientId, Round};
 use tokio::task::JoinSet;
@@ -65,6 +65,7 @@ impl Supervisor {
         };
         let rules = RoundRules {
             adoption: Adoption::of(config),
+            tables_stay_from: config.tables_stay_from(),
             federation: config.federation.clone(),
             evaluate_every: config.evaluation.every.get(),
             deterministic: config.runtime.deterministic,
@@ -123,14 +124,15 @@ impl Supervisor {
             }
             Command::Commit { attempt, state, absent } => {
                 let adopted = state.adopted();
-                self.receipts.retain(|name, _| {
-                    name != SHARED_FOLDER && !adopted.iter().any(|client| is_of(name, *client))
+                self.receipts.retain(|name, mean| {
+                    let followed = name != SHARED_FOLDER || state.is_followed(mean.round);
+                    followed && !adopted.iter().any(|client| is_of(name, *client))
                 });
                 self.commit(attempt, *state, absent);
             }
             Command::Evaluate { round } => {
                 self.cluster.log.borrow_mut().evaluated.push(round);
-                let states = self.machine.state().slices.clone();
+                let states = self.machine.state().all_current();
                 self.jobs.spawn_local(evaluate(Rc::clone(&self.cluster), round, states));
             }
             Command::Finish(outcome) => self.cluster.finish(Ok(outcome), self.machine.state()),
@@ -140,7 +142,7 @@ impl Supervisor {
     fn open(&mut self, attempt: Attempt, clients: Vec<ClientId>) {
         self.working = clients.iter().copied().collect();
         for client in &clients {
-            let base = self.machine.state().slices[client];
+            let base = self.machine.state().current(*client);
             self.jobs.spawn_local(keep_asking(Rc::clone(&self.cluster), *client, attempt, base));
         }
         self.cluster.log.borrow_mut().opened.push((attempt, clients));
@@ -200,7 +202,7 @@ impl Supervisor {
 }
 
 /// Asks a client to train until it has answered: one that crashed starts anew.
-async fn keep_asking(cluster: Rc<Cluster>, client: ClientId, attempt: Attempt, base: Round) {
+async fn keep_asking(cluster: Rc<Cluster>, client: ClientId, attempt: Attempt, base: StateId) {
     let node = cluster.clients[client.0 as usize].clone();
     let waits = || {
         cluster.supervisor.with(|supervisor| {
@@ -296,7 +298,7 @@ async fn tell_commit(cluster: Rc<Cluster>, attempt: Attempt) {
     cluster.supervisor.with(|supervisor| supervisor.committed(attempt));
 }
 
-async fn evaluate(cluster: Rc<Cluster>, round: Round, states: BTreeMap<ClientId, Round>) {
+async fn evaluate(cluster: Rc<Cluster>, round: Round, states: BTreeMap<ClientId, StateId>) {
     let mut ndcg = BTreeMap::new();
     for (client, state) in states {
         let node = &cluster.clients[client.0 as usize];

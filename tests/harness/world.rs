@@ -9,10 +9,10 @@ use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::{CheckpointError, MemberStore, RoundManifest, RunStore, Skipped};
 use fellrec::config::{Config, Layers, Loaded};
 use fellrec::federation::member::{Member, Opening, Purpose};
-use fellrec::federation::round::FederationState;
+use fellrec::federation::round::{FederationState, StateId};
 use fellrec::federation::shared::SharedStore;
 use fellrec::federation::track::Track;
-use fellrec::ids::{ClientId, Round};
+use fellrec::ids::ClientId;
 use fellrec::model::cut::Place;
 use fellrec::model::rope::RopeTable;
 use fellrec::model::slice::Digest;
@@ -87,7 +87,7 @@ impl World {
     fn within(temporary: Rc<TempDir>, config: Config) -> Rc<Self> {
         tch::set_num_threads(1);
         let blueprint = Blueprint::new(config).expect("the generator makes data");
-        let base = blueprint.base(&blueprint.layout.cut.places(), Device::Cpu);
+        let base = blueprint.base(&blueprint.layout.cut.places(), Device::Cpu).expect("drawn");
         let rope = blueprint.rope(Device::Cpu);
         Rc::new(Self { blueprint, base, rope, temporary })
     }
@@ -124,10 +124,11 @@ impl World {
 
     fn member(&self, name: &str) -> Member {
         let layout = Arc::clone(&self.blueprint.layout);
-        Member::new(self.store(name), layout, self.config()).with_shared(self.shared_store())
+        let start = self.blueprint.start.clone();
+        Member::new(self.store(name), self.shared_store(), layout, start, self.config())
     }
 
-    /// Where the means rest that clients without a state of their own start from.
+    /// Where the means rest.
     pub fn shared_store(&self) -> SharedStore {
         SharedStore::new(self.store(SHARED_FOLDER), self.config().optimizer.clone())
     }
@@ -153,7 +154,7 @@ impl World {
     pub fn client_model(
         &self,
         member: &Member,
-        base: Round,
+        base: StateId,
     ) -> Result<ClientModel, CheckpointError> {
         let opening = Opening { track: Track::Global, base, purpose: Purpose::Training };
         let front = member.open(Place::Front, opening, Device::Cpu)?;
@@ -170,7 +171,7 @@ impl World {
     }
 
     /// Tensors, moments and step count of every place of a client, as text.
-    pub fn describe(&self, client: ClientId, round: Round) -> String {
+    pub fn describe(&self, client: ClientId, state: StateId) -> String {
         let places = self.blueprint.layout.cut.places();
         let parts = places.into_iter().map(|place| {
             let member = match place {
@@ -178,7 +179,7 @@ impl World {
                 Place::Front | Place::Back => self.client_member(client),
             };
             let part =
-                member.load(Track::Global, place, round).expect("a committed state can be loaded");
+                member.load(Track::Global, place, state).expect("a committed state can be loaded");
             let moments: Vec<String> = part
                 .optimizer
                 .moments()
@@ -193,8 +194,8 @@ impl World {
 
     /// The oracle over every client's current state.
     pub fn digest(&self, state: &FederationState) -> Digest {
-        let thetas = state.slices.iter().map(|(client, round)| {
-            format!("{client} of {round}: {}", self.describe(*client, *round))
+        let thetas = state.all_current().into_iter().map(|(client, current)| {
+            format!("{client} of {}: {}", current.round, self.describe(client, current))
         });
         let patience = (&state.best, state.best_mean, state.without_gain, &state.heating);
         let text = format!("{}\n{patience:?}", thetas.collect::<Vec<_>>().join("\n"));

@@ -60,6 +60,7 @@ impl Run {
         EventKind::RunStarted {
             schema: SCHEMA,
             fingerprint: Fingerprint {
+                base: None,
                 product: "0.1.0".to_owned(),
                 libtorch: "2.11.0+cpu".to_owned(),
                 cpu: "AVX2".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fellrec::federation::round::{Command, Event};
+use fellrec::federation::round::{Best, Command, Event, Source, StateId};
 use fellrec::ids::{ClientId, Round};
 
 use super::driver::*;
@@ -64,4 +64,36 @@ fn alone_nobody_follows_anybody() {
     assert!(
         sampled_rounds(&["mixing.rule=local"], 3).iter().all(|(_, adopted)| adopted.is_empty())
     );
+}
+
+/// The current state names the mean where a client follows it, and a best one says what it was then.
+#[test]
+fn a_best_state_remembers_that_it_was_the_mean() {
+    let sets = ["mixing.rule=fedavg", "federation.quorum=1", "federation.rounds=3"];
+    let mut machine = machine(2, &sets);
+    let (first, _) = open(&mut machine, Event::Start, &[0.1, 0.1]);
+    machine.handle(0, lost(first, 1));
+    commit(&mut machine, first, &[ClientId(0)]);
+    let (second, _) = open(&mut machine, Event::Committed { attempt: first }, &[0.3, 0.3]);
+    let (own, mean) = (StateId::own(Round(1)), StateId::shared(Round(1)));
+    let of_all = |first, second| [(ClientId(0), first), (ClientId(1), second)].into();
+    assert_eq!(machine.state().all_current(), of_all(own, mean));
+    assert_eq!(machine.state().best_state(ClientId(1)), mean);
+    commit(&mut machine, second, &clients(2));
+    open(&mut machine, Event::Committed { attempt: second }, &[0.2, 0.2]);
+    let newest = StateId::own(Round(2));
+    assert_eq!(machine.state().all_current(), of_all(newest, newest));
+    let state = machine.state();
+    assert_eq!([0, 1].map(|client| state.best_state(ClientId(client))), [own, mean]);
+}
+
+/// Manifests of runs without a mean keep their bytes, and those without the field can be read.
+#[test]
+fn a_best_state_of_ones_own_is_written_as_it_always_was() {
+    let best = |source| Best { round: Round(3), source, ndcg: 0.25 };
+    let text = r#"{"round":3,"ndcg":0.25}"#;
+    assert_eq!(serde_json::to_string(&best(Source::Own)).unwrap(), text);
+    assert_eq!(serde_json::from_str::<Best>(text).unwrap(), best(Source::Own));
+    let shared = serde_json::to_string(&best(Source::Shared)).unwrap();
+    assert_eq!(serde_json::from_str::<Best>(&shared).unwrap(), best(Source::Shared));
 }

@@ -18,6 +18,7 @@ pub fn config(sets: &[&str]) -> Config {
 pub fn rules(config: &Config) -> RoundRules {
     RoundRules {
         adoption: Adoption::of(config),
+        tables_stay_from: config.tables_stay_from(),
         federation: config.federation.clone(),
         evaluate_every: config.evaluation.every.get(),
         deterministic: config.runtime.deterministic,

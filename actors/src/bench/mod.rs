@@ -110,7 +110,7 @@ impl RoundBench {
         };
         let blueprint = Arc::new(Blueprint::random_tokens(config, self.clients, tokens)?);
         let threads = crate::system::compute_thread_count(&blueprint.config);
-        let plain = self.compare.then(|| PlainLoop::new(&blueprint, threads));
+        let plain = self.compare.then(|| PlainLoop::new(&blueprint, threads)).transpose()?;
         let recorder = Rc::new(RefCell::new(Recorder { plain, ..Recorder::default() }));
         let folder = tempfile::tempdir().context("failed to create a temporary folder")?;
         let launch = Launch {

@@ -9,6 +9,7 @@ use fellrec::ids::{ClientId, Round, StepId};
 use fellrec::model::block::BlockInputs;
 use fellrec::model::cut::Place;
 use fellrec::model::mask::MaskSeed;
+use fellrec::model::pretrained::PretrainedError;
 use fellrec::model::spec::Params;
 use fellrec::seed;
 use fellrec::split::{BlockStack, ClientModel, ClientSettings, StepPlan};
@@ -29,45 +30,45 @@ struct WholeClient {
 
 impl PlainLoop {
     /// Builds every client's model on the CPU.
-    pub fn new(blueprint: &Arc<Blueprint>, threads: u32) -> Self {
+    pub fn new(blueprint: &Arc<Blueprint>, threads: u32) -> Result<Self, PretrainedError> {
         let mut lanes: Vec<Vec<WholeClient>> = (0..threads).map(|_| Vec::new()).collect();
         let device = blueprint.client_device();
-        let base = blueprint.base(&blueprint.layout.cut.places(), device);
+        let base = blueprint.base(&blueprint.layout.cut.places(), device)?;
         let rope = blueprint.rope(device);
         let backbone = blueprint.backbone(device);
         let config = &blueprint.config;
         let part = |place| {
-            let slice = blueprint.layout.initial_slice(place, config.run.seed);
+            let slice = blueprint.layout.initial_slice(place, &blueprint.start)?;
             let start = slice.share();
             let part = PartState::fresh(slice, &config.optimizer).into_trainable(device);
-            part.anchored(&start, config.training.proximal_mu)
+            Ok::<_, PretrainedError>(part.anchored(&start, config.training.proximal_mu))
         };
         for (index, id) in blueprint.clients().into_iter().enumerate() {
             let layout = &blueprint.layout;
             let body = |stage| {
                 let place = Place::Stage(stage);
-                let part = part(place);
+                let part = part(place)?;
                 let trainable = part.by_name();
                 let params = Params { base: &base, trainable: &trainable };
                 let blocks = layout.cut.blocks(place);
                 let recompute = config.runtime.recompute;
                 let stack = BlockStack::new(&params, layout, blocks, &rope, recompute);
-                (part, stack)
+                Ok::<_, PretrainedError>((part, stack))
             };
-            let bodies = (0..layout.cut.stages().len()).map(body).collect();
+            let bodies = (0..layout.cut.stages().len()).map(body).collect::<Result<_, _>>()?;
             let model = ClientModel::new(
                 backbone.share(),
                 layout,
                 base.share(),
                 &rope,
                 ClientSettings::of(config),
-                part(Place::Front),
-                part(Place::Back),
+                part(Place::Front)?,
+                part(Place::Back)?,
             );
             let examples = blueprint.examples(id);
             lanes[index % threads as usize].push(WholeClient { id, model, bodies, examples });
         }
-        Self { blueprint: Arc::clone(blueprint), lanes }
+        Ok(Self { blueprint: Arc::clone(blueprint), lanes })
     }
 
     /// Trains every client for one round's steps; returns the wall time in seconds.

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::CheckpointError;
 use fellrec::data::{ClientData, Part, Query};
 use fellrec::federation::collection::CollectionError;
 use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
-use fellrec::federation::round::Attempt;
+use fellrec::federation::round::{Attempt, StateId, TabledState};
 use fellrec::federation::track::Track;
 use fellrec::history::{SampledResult, TestResult};
 use fellrec::ids::{ClientId, Round, ShardId};
@@ -23,13 +22,14 @@ use fellrec::ranking::{
 };
 use fellrec::seed;
 use fellrec::split::{ClientModel, ClientSettings};
-use fellrec::training::Examples;
+use fellrec::training::{Examples, ItemTable};
 use rand::seq::index;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::link::{Heartbeat, LinkError, ShardLink, lost};
+use super::link::{Line, LinkError, ShardLink, lost};
 use super::ranks::{RanksError, keep_ranks};
+use super::tables::Tables;
 use crate::folder::RunFolder;
 use crate::messages::{CloseSession, LocalRoundEnded, OpenSession, ReportLost, StepDone};
 use crate::peer::{AskError, Peer};
@@ -115,18 +115,21 @@ pub struct Desk {
     pub(super) examples: Box<dyn Examples>,
     data: Option<Arc<ClientData>>,
     pub(super) member: Member,
+    /// How item tables are encoded, where there are any.
+    pub(super) item_table: Option<Arc<ItemTable>>,
+    pub(super) tables: Tables,
 }
 
 impl Desk {
     pub(super) fn new(seat: ClientSeat) -> Self {
         let config = &seat.blueprint.config;
         let store = seat.folder.client_store(seat.id, config);
-        let layout = Arc::clone(&seat.blueprint.layout);
-        let member =
-            Member::new(store, layout, config).with_shared(seat.folder.shared_store(config));
+        let (layout, start) = (Arc::clone(&seat.blueprint.layout), seat.blueprint.start.clone());
+        let member = Member::new(store, seat.folder.shared_store(config), layout, start, config);
         let (examples, data) =
             (seat.blueprint.examples(seat.id), seat.blueprint.client_data(seat.id));
-        Self { seat, examples, data, member }
+        let item_table = seat.blueprint.item_table().map(Arc::new);
+        Self { seat, examples, data, member, item_table, tables: Tables::default() }
     }
 
     pub(super) fn supervisor(&self) -> SupervisorPeers {
@@ -162,7 +165,10 @@ impl Desk {
     }
 
     /// Metrics on validation rows; `None` without any.
-    pub(super) async fn validate(&mut self, state: Round) -> Result<Option<Metrics>, ClientError> {
+    pub(super) async fn validate(
+        &mut self,
+        state: TabledState,
+    ) -> Result<Option<Metrics>, ClientError> {
         let Some(data) = self.data.clone() else { return Ok(None) };
         let queries = self.validation_sample(queries(&data, Part::Validation));
         let sums = self.rank(&queries, state).await?;
@@ -170,10 +176,11 @@ impl Desk {
     }
 
     /// Popularity, start and `best` on test rows; `None` without any.
-    pub(super) async fn test(&mut self, best: Round) -> Result<Option<TestResult>, ClientError> {
+    pub(super) async fn test(&mut self, best: TabledState) -> Result<Option<TestResult>, ClientError> {
         let Some(data) = self.data.clone() else { return Ok(None) };
         let queries = queries(&data, Part::Test);
-        let before = self.rank(&queries, Round(0)).await?;
+        let start = TabledState { state: StateId::START, table: None };
+        let before = self.rank(&queries, start).await?;
         let after = self.rank(&queries, best).await?;
         keep_ranks(&self.seat, &after.users)?;
         let items = self.seat.blueprint.candidates() as usize;
@@ -189,13 +196,14 @@ impl Desk {
             protocol: self.sampled_protocol().map(|p| p.to_string()).unwrap_or_default(),
             metrics,
         });
-        Ok(Some(TestResult { popularity, before, after: after_metrics, best_round: best, sampled }))
+        let (after, best_round) = (after_metrics, best.state.round);
+        Ok(Some(TestResult { popularity, before, after, best_round, sampled }))
     }
 
     async fn rank(
         &mut self,
         queries: &[Query<'_>],
-        state: Round,
+        state: TabledState,
     ) -> Result<RankingSums, ClientError> {
         loop {
             match self.try_rank(queries, state).await {
@@ -208,17 +216,22 @@ impl Desk {
     async fn try_rank(
         &mut self,
         queries: &[Query<'_>],
-        state: Round,
+        state: TabledState,
     ) -> Result<RankingSums, ClientError> {
+        let track = Track::ranked(&self.seat.blueprint.config.training);
+        let stages = self.shards()?;
+        let candidates = self.table(track, state, Line::unwatched(stages.clone())).await?;
+        let opening = Opening { track, base: state.state, purpose: Purpose::Ranking };
+        let mut link = self.open_link(Line::unwatched(stages), opening).await?;
+        let mut model = self.model(opening)?;
+        if let Some(candidates_vd) = candidates {
+            model.set_candidates(candidates_vd);
+        }
         let config = &self.seat.blueprint.config;
-        let track = Track::ranked(&config.training);
-        let opening = Opening { track, base: state, purpose: Purpose::Ranking };
-        let mut link = self.open_link(self.shards()?, opening, Arc::default(), None).await?;
-        let model = self.model(opening)?;
         let plan = RankingPlan {
             ks: cut_offs(&config.evaluation.ks),
             batch: config.evaluation.batch.get() as usize,
-            max_history: config.model.max_history as usize,
+            inputs: self.seat.blueprint.inputs().expect("random tokens have no queries"),
             stages: link.stages.len(),
             device: self.seat.blueprint.client_device(),
             run_seed: config.run.seed,
@@ -286,11 +299,10 @@ impl Desk {
 
     pub(super) async fn open_link(
         &self,
-        stages: Vec<Arc<Entry<ShardPeers>>>,
+        line: Line,
         opening: Opening,
-        cancel: Arc<AtomicBool>,
-        heartbeat: Option<Heartbeat>,
     ) -> Result<ShardLink, ClientError> {
+        let Line { stages, cancel, heartbeat } = line;
         let client = self.seat.id;
         for entry in &stages {
             let answer = entry.peers.open.ask(OpenSession { client, opening }).await;

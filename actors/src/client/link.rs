@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fellrec::federation::round::Attempt;
 use fellrec::ids::{ClientId, StepId};
-use fellrec::split::{BodyGradient, HiddenStates, SplitError, StepPlan};
+use fellrec::split::{BodyGradient, DecodeTurn, HiddenStates, SplitError, StepPlan};
 use fellrec::training::{BodyLink, Timed};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::messages::{BackwardBody, EvaluateBody, ForwardBody, StepBody, StepDone};
+use crate::messages::{BackwardBody, DecodeBody, EvaluateBody, ForwardBody, StepBody, StepDone};
 use crate::peer::{AskError, Peer};
 use crate::registry::{Entry, MemberName, ShardPeers};
 
@@ -44,7 +44,25 @@ pub struct ShardLink {
     pub(super) heartbeat: Option<Heartbeat>,
 }
 
+/// The shards of a job, and what holds it together with the rest of the client.
+pub struct Line {
+    /// One a stage.
+    pub(super) stages: Vec<Arc<Entry<ShardPeers>>>,
+    /// Set when the job is to be given up.
+    pub(super) cancel: Arc<AtomicBool>,
+    /// Present in a local round.
+    pub(super) heartbeat: Option<Heartbeat>,
+}
+
+impl Line {
+    /// For an evaluation: nobody gives it up or waits for its steps.
+    pub(super) fn unwatched(stages: Vec<Arc<Entry<ShardPeers>>>) -> Self {
+        Self { stages, cancel: Arc::default(), heartbeat: None }
+    }
+}
+
 /// Whom a local round tells of its steps, and how far along it is in them.
+#[derive(Clone)]
 pub struct Heartbeat {
     pub(super) attempt: Attempt,
     pub(super) supervisor: Peer<StepDone>,
@@ -52,6 +70,8 @@ pub struct Heartbeat {
     pub(super) passes_done: u64,
     /// Passes of the local round.
     pub(super) passes: u64,
+    /// Steps done and steps of the local round, as told last.
+    pub(super) told: (u64, u64),
 }
 
 impl ShardLink {
@@ -132,13 +152,30 @@ impl BodyLink for ShardLink {
         self.settle(stage, self.stages[stage].peers.evaluate.ask(message).await)
     }
 
+    async fn decode(
+        &mut self,
+        stage: usize,
+        turn: DecodeTurn,
+        hidden: HiddenStates,
+    ) -> Result<Option<Timed<HiddenStates>>, LinkError> {
+        let message = DecodeBody { client: self.client, turn, hidden };
+        self.settle(stage, self.stages[stage].peers.decode.ask(message).await)
+    }
+
     fn progress(&mut self, step: StepId, of: u64) {
-        if let Some(Heartbeat { attempt, supervisor, passes_done, passes }) = &self.heartbeat {
-            let (done, of) = (passes_done * of + step.step + 1, passes * of);
-            let message = StepDone { attempt: *attempt, client: self.client, done, of };
-            if !supervisor.tell(message) {
-                tracing::debug!(client = %self.client, %step, "heartbeat lost: mailbox full");
-            }
+        if let Some(Heartbeat { passes_done, passes, told, .. }) = &mut self.heartbeat {
+            *told = (*passes_done * of + step.step + 1, *passes * of);
+        }
+        self.working();
+    }
+
+    fn working(&mut self) {
+        let Some(Heartbeat { attempt, supervisor, told: (done, of), .. }) = &self.heartbeat else {
+            return;
+        };
+        let message = StepDone { attempt: *attempt, client: self.client, done: *done, of: *of };
+        if !supervisor.tell(message) {
+            tracing::debug!(client = %self.client, done, "heartbeat lost: mailbox full");
         }
     }
 }

@@ -6,6 +6,7 @@
 mod desk;
 mod link;
 mod ranks;
+mod tables;
 mod train;
 
 use std::sync::Arc;

@@ -6,14 +6,13 @@ use std::sync::atomic::AtomicBool;
 
 use fellrec::cost::ClientCost;
 use fellrec::federation::member::{Opening, Purpose};
-use fellrec::federation::round::{Attempt, LocalRoundReport};
+use fellrec::federation::round::{Attempt, LocalRoundReport, TabledState};
 use fellrec::federation::track::Track;
-use fellrec::ids::Round;
 use fellrec::model::cut::Place;
 use fellrec::training::{LocalWork, local_round};
 
 use super::desk::{ClientError, Desk};
-use super::link::{Heartbeat, lost};
+use super::link::{Heartbeat, Line, lost};
 use crate::messages::{CloseLocalRound, FinishedRound, KeepPersonal, SubmitSlice};
 use crate::registry::{Entry, MemberName, ShardPeers};
 use crate::shard::ShardError;
@@ -21,10 +20,17 @@ use crate::shard::ShardError;
 /// One try at a local round.
 struct LocalAttempt {
     attempt: Attempt,
-    base: Round,
+    base: TabledState,
     /// The shards that serve all of it.
     stages: Vec<Arc<Entry<ShardPeers>>>,
     cancel: Arc<AtomicBool>,
+}
+
+impl LocalAttempt {
+    fn line(&self, heartbeat: Heartbeat) -> Line {
+        let (stages, cancel) = (self.stages.clone(), Arc::clone(&self.cancel));
+        Line { stages, cancel, heartbeat: Some(heartbeat) }
+    }
 }
 
 impl Desk {
@@ -33,7 +39,7 @@ impl Desk {
     pub(super) async fn train(
         &mut self,
         attempt: Attempt,
-        base: Round,
+        base: TabledState,
         cancel: Arc<AtomicBool>,
     ) -> Result<FinishedRound, ClientError> {
         loop {
@@ -47,7 +53,7 @@ impl Desk {
     async fn try_train(
         &mut self,
         attempt: Attempt,
-        base: Round,
+        base: TabledState,
         cancel: &Arc<AtomicBool>,
     ) -> Result<FinishedRound, ClientError> {
         // The same life of every shard in both passes: a successor would hold only the second one's.
@@ -74,19 +80,23 @@ impl Desk {
         track: Track,
         local: &LocalAttempt,
     ) -> Result<(LocalRoundReport, ClientCost), ClientError> {
-        let LocalAttempt { attempt, base, stages, cancel } = local;
-        let config = &self.seat.blueprint.config;
-        let tracks = Track::all(&config.training);
+        let LocalAttempt { attempt, base, .. } = local;
+        let tracks = Track::all(&self.seat.blueprint.config.training);
         let heartbeat = Heartbeat {
             attempt: *attempt,
             supervisor: self.seat.supervisor.step_done.clone(),
             passes_done: tracks.iter().take_while(|earlier| **earlier != track).count() as u64,
             passes: tracks.len() as u64,
+            told: (0, 0),
         };
-        let opening = Opening { track, base: *base, purpose: Purpose::Training };
-        let (stages, cancel) = (stages.clone(), Arc::clone(cancel));
-        let mut link = self.open_link(stages, opening, cancel, Some(heartbeat)).await?;
+        let candidates = self.table(track, *base, local.line(heartbeat.clone())).await?;
+        let opening = Opening { track, base: base.state, purpose: Purpose::Training };
+        let mut link = self.open_link(local.line(heartbeat), opening).await?;
         let mut model = self.model(opening)?;
+        if let Some(candidates_vd) = candidates {
+            model.set_candidates(candidates_vd);
+        }
+        let config = &self.seat.blueprint.config;
         let work = LocalWork {
             run_seed: config.run.seed,
             client: self.seat.id,
@@ -95,12 +105,15 @@ impl Desk {
             optimizer: config.optimizer.clone(),
             stages: link.stages.len(),
             device: self.seat.blueprint.client_device(),
+            table: self.item_table.clone().filter(|_| base.table.is_none()),
         };
-        let trained = local_round(&mut model, self.examples.as_ref(), &mut link, &work).await?;
+        let (report, mut cost) =
+            local_round(&mut model, self.examples.as_ref(), &mut link, &work).await?;
         let (front, back) = model.close();
         let parts = [(Place::Front, front), (Place::Back, back)];
-        self.member.finish(track, *attempt, *base, parts);
-        Ok(trained)
+        self.member.finish(track, *attempt, base.state, parts);
+        cost += self.tables.book(track);
+        Ok((report, cost))
     }
 
     /// Has every shard keep the body of the personal model.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fellrec::federation::collection::CollectionError;
-use fellrec::federation::round::{Attempt, Participant};
+use fellrec::federation::round::{Attempt, Participant, TabledState};
 use fellrec::history::TestResult;
 use fellrec::ids::{ClientId, Round, ShardId};
 use fellrec::ranking::Metrics;
@@ -40,7 +40,7 @@ impl Courier {
         &self,
         client: ClientId,
         attempt: Attempt,
-        base: Round,
+        base: TabledState,
     ) -> Result<(), String> {
         let message = OpenRound { attempt, base };
         let ask = async |peers: &ClientPeers| peers.open.ask(message.clone()).await;
@@ -139,7 +139,7 @@ impl Courier {
     /// Validates every client's state.
     pub async fn evaluate(
         &self,
-        states: BTreeMap<ClientId, Round>,
+        states: BTreeMap<ClientId, TabledState>,
     ) -> BTreeMap<ClientId, Option<Metrics>> {
         self.for_each(states, async |courier: Courier, client, state| {
             let message = EvaluateRound { state };
@@ -152,7 +152,7 @@ impl Courier {
     /// Tests every client's chosen state.
     pub async fn test(
         &self,
-        best: BTreeMap<ClientId, Round>,
+        best: BTreeMap<ClientId, TabledState>,
     ) -> BTreeMap<ClientId, Option<TestResult>> {
         self.for_each(best, async |courier: Courier, client, best| {
             let message = TestModel { best };
@@ -165,8 +165,8 @@ impl Courier {
     /// Puts one question to every client at once. A failed answer is logged and counts as nothing.
     async fn for_each<T: 'static>(
         &self,
-        states: BTreeMap<ClientId, Round>,
-        ask: impl AsyncFn(Courier, ClientId, Round) -> Result<Result<Option<T>, ClientError>, String>
+        states: BTreeMap<ClientId, TabledState>,
+        ask: impl AsyncFn(Courier, ClientId, TabledState) -> Result<Result<Option<T>, ClientError>, String>
         + Clone
         + 'static,
     ) -> BTreeMap<ClientId, Option<T>> {

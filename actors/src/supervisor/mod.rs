@@ -294,7 +294,7 @@ impl Handler<TuneHeating> for Supervisor {
 impl Supervisor {
     /// Opens the round under way at one client and waits for its word in the background.
     fn open_client(&mut self, client: ClientId, ctx: &mut Context<Self>) {
-        let (attempt, base) = (self.machine.attempt(), self.machine.state().slices[&client]);
+        let (attempt, base) = (self.machine.attempt(), self.machine.state().training(client));
         let courier = self.courier();
         let ask = async move { courier.open(client, attempt, base).await };
         ctx.spawn(ask.into_actor(self).map(move |answer, supervisor, ctx| {

@@ -7,7 +7,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use fellrec::checkpoint::{RUN_FORMAT, Receipt, RoundManifest};
 use fellrec::cost::ClientCost;
 use fellrec::federation::round::{
-    Absence, Attempt, Command, Event, FederationState, Outcome, Participant,
+    Absence, Attempt, Command, Event, FederationState, Outcome, Participant, StateId, TabledState,
 };
 use fellrec::history::{ClientRound, EventKind};
 use fellrec::ids::{ClientId, Round, ShardId};
@@ -119,7 +119,8 @@ impl Supervisor {
         let record = std::mem::take(&mut self.round);
         let mixed = record.mixed.expect("a round is staged before it is committed");
         let (stagers, receipts) = receipts(&mixed, state.committed);
-        self.receipts.remove(SHARED_PATH);
+        // A mean stays vouched for as long as somebody follows it, as in rounds that stage none.
+        self.receipts.retain(|path, mean| path != SHARED_PATH || state.is_followed(mean.round));
         self.receipts.extend(receipts);
         let adopted = state.adopted();
         for client in &adopted {
@@ -182,8 +183,18 @@ impl Supervisor {
         Ok(())
     }
 
+    /// A state of every client, as it ranks.
+    fn ranked(
+        &self,
+        of: impl Fn(&FederationState, ClientId) -> StateId,
+    ) -> BTreeMap<ClientId, TabledState> {
+        let state = self.machine.state();
+        let ranked = |client: &ClientId| (*client, state.ranked(*client, of(state, *client)));
+        state.slices.keys().map(ranked).collect()
+    }
+
     fn evaluate(&mut self, round: Round, ctx: &mut Context<Self>) {
-        let (courier, states) = (self.courier(), self.machine.state().slices.clone());
+        let (courier, states) = (self.courier(), self.ranked(FederationState::current));
         let started = Instant::now();
         let evaluate = async move { courier.evaluate(states).await };
         ctx.spawn(evaluate.into_actor(self).map(move |answers, supervisor, ctx| {
@@ -209,9 +220,7 @@ impl Supervisor {
         if !outcome.is_complete() {
             return self.close(outcome, BTreeMap::new());
         }
-        let state = self.machine.state();
-        let best = state.slices.keys().map(|client| (*client, state.best_round(*client))).collect();
-        let courier = self.courier();
+        let (courier, best) = (self.courier(), self.ranked(FederationState::best_state));
         let test = async move { courier.test(best).await };
         ctx.spawn(test.into_actor(self).map(move |answers, supervisor, _ctx| {
             let test = answers.into_iter().filter_map(|(client, result)| Some((client, result?)));

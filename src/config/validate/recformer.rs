@@ -27,7 +27,7 @@ impl Config {
         if let OrNone::Some(round) = recformer.freeze_table_from {
             let rounds = self.federation.rounds;
             let rule = format!("must be below federation.rounds ({rounds})");
-            checks.require(round < rounds, "recformer.freeze_table_from", round, rule);
+            checks.require(round.0 < rounds, "recformer.freeze_table_from", round, rule);
         }
         if self.model.backbone != BackboneKind::Recformer {
             return;

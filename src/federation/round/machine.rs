@@ -27,6 +27,8 @@ pub struct RoundRules {
     pub run_seed: u64,
     /// Who goes on from the shared mean instead of its own state.
     pub adoption: Adoption,
+    /// Round from which on item tables stay.
+    pub tables_stay_from: Option<Round>,
 }
 
 /// The supervisor's decisions. Times are milliseconds of any clock that does not run backwards.
@@ -177,6 +179,7 @@ impl RoundMachine {
     }
 
     fn open(&mut self, now_ms: u64) -> Vec<Command> {
+        self.state.freeze_tables(self.rules.tables_stay_from);
         let clients = self.sample(self.state.committed);
         let working = |client: &ClientId| (*client, Member::Working { last_progress_ms: now_ms });
         self.phase = Phase::Training(clients.iter().map(working).collect());

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use adoption::Adoption;
 pub use machine::{RoundMachine, RoundRules};
-pub use state::{Best, FederationState};
+pub use state::{Best, FederationState, FrozenTables, Source, StateId, TabledState};
 
 use crate::ids::{ClientId, Round};
 

@@ -7,11 +7,59 @@ use serde::{Deserialize, Serialize};
 use crate::config::HeatingConfig;
 use crate::ids::{ClientId, Round};
 
+/// Names a state that a client goes on from, is evaluated with or is tested with.
+///
+/// Of one round both kinds may be on disk: what a client staged in an attempt that was given up
+/// stays there beside the mean. So which of them counts is said with the round, by the supervisor,
+/// and never concluded from what a folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StateId {
+    /// Round whose commit produced it; 0 is the start that all clients share.
+    pub round: Round,
+    /// Whose it is.
+    pub source: Source,
+}
+
+/// Whose a client's state is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The client's own: staged by its members, with moments.
+    #[default]
+    Own,
+    /// The mean of the models that the round mixed: staged once for all who follow it.
+    Shared,
+}
+
+impl StateId {
+    /// The state before the first round.
+    pub const START: Self = Self::own(Round(0));
+
+    /// What a client's own members staged for `round`.
+    pub const fn own(round: Round) -> Self {
+        Self { round, source: Source::Own }
+    }
+
+    /// The mean of the mix that made `round`.
+    pub const fn shared(round: Round) -> Self {
+        Self { round, source: Source::Shared }
+    }
+}
+
+impl Source {
+    fn is_own(&self) -> bool {
+        *self == Self::Own
+    }
+}
+
 /// The best state a client has had, by its own validation rows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Round whose state it is.
     pub round: Round,
+    /// Whose it is; in a manifest only where it is the mean.
+    #[serde(default, skip_serializing_if = "Source::is_own")]
+    pub source: Source,
     /// NDCG@10 on the client's validation rows.
     pub ndcg: f64,
 }
@@ -37,6 +85,31 @@ pub struct FederationState {
     pub evaluated: Option<Round>,
     /// Heating in force; an operator may change it between rounds.
     pub heating: HeatingConfig,
+    /// Item tables that stay, once they are frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<FrozenTables>,
+}
+
+/// Where every client's item table comes from, from a round on (method.md 6.2).
+///
+/// What is frozen is a state and not a table: the table is encoded from it again wherever it is not
+/// at hand, with the same bits, and no message or checkpoint carries it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrozenTables {
+    /// First round that trains with them.
+    pub since: Round,
+    /// The best state each client had by then.
+    pub states: BTreeMap<ClientId, StateId>,
+}
+
+/// A state and where the item table comes from that it is trained or ranked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TabledState {
+    /// Tensors of the model.
+    pub state: StateId,
+    /// State that the frozen table is encoded from; `None` encodes it from the model itself.
+    /// Backbones without a table do not look at it.
+    pub table: Option<StateId>,
 }
 
 impl FederationState {
@@ -51,6 +124,7 @@ impl FederationState {
             without_gain: 0,
             evaluated: None,
             heating,
+            tables: None,
         }
     }
 
@@ -67,11 +141,11 @@ impl FederationState {
         };
         let measured: Vec<(ClientId, f64)> = known.filter_map(finite).collect();
         for (client, value) in &measured {
-            let round = self.slices[client];
+            let StateId { round, source } = self.current(*client);
             let better =
                 self.best.get(client).is_none_or(|best| *value > best.ndcg || best.ndcg == 0.0);
             if better {
-                self.best.insert(*client, Best { round, ndcg: *value });
+                self.best.insert(*client, Best { round, source, ndcg: *value });
             }
         }
         if measured.is_empty() {
@@ -97,8 +171,48 @@ impl FederationState {
         self.slices[&client] == Round(0) || self.following.contains(&client)
     }
 
+    /// The state a client goes on from.
+    pub fn current(&self, client: ClientId) -> StateId {
+        let source = if self.following.contains(&client) { Source::Shared } else { Source::Own };
+        StateId { round: self.slices[&client], source }
+    }
+
+    /// What every client goes on from.
+    pub fn all_current(&self) -> BTreeMap<ClientId, StateId> {
+        self.slices.keys().map(|client| (*client, self.current(*client))).collect()
+    }
+
     /// The state to use for a client's final test: its best, or its newest where it never validated.
-    pub fn best_round(&self, client: ClientId) -> Round {
-        self.best.get(&client).map_or(self.slices[&client], |best| best.round)
+    pub fn best_state(&self, client: ClientId) -> StateId {
+        let of_best = |best: &Best| StateId { round: best.round, source: best.source };
+        self.best.get(&client).map_or_else(|| self.current(client), of_best)
+    }
+
+    /// Freezes every client's item table as of now, if the round about to be opened is not before
+    /// `from` and they are not frozen yet. Opened again, or after a resume, it freezes the same.
+    pub fn freeze_tables(&mut self, from: Option<Round>) {
+        let due = from.is_some_and(|from| self.committed >= from);
+        if due && self.tables.is_none() {
+            let best = |client: &ClientId| (*client, self.best_state(*client));
+            let states = self.slices.keys().map(best).collect();
+            self.tables = Some(FrozenTables { since: self.committed, states });
+        }
+    }
+
+    /// What a client goes on from, with the table that it trains with.
+    pub fn training(&self, client: ClientId) -> TabledState {
+        let table = self.tables.as_ref().map(|tables| tables.states[&client]);
+        TabledState { state: self.current(client), table }
+    }
+
+    /// A state of a client as it ranks: with the frozen table if it was trained with it.
+    pub fn ranked(&self, client: ClientId, state: StateId) -> TabledState {
+        let frozen = self.tables.as_ref().filter(|tables| state.round > tables.since);
+        TabledState { state, table: frozen.map(|tables| tables.states[&client]) }
+    }
+
+    /// Whether the mean of `round` is what somebody goes on from.
+    pub fn is_followed(&self, round: Round) -> bool {
+        self.following.iter().any(|client| self.slices[client] == round)
     }
 }

@@ -50,6 +50,14 @@ impl EncoderInputs {
     }
 }
 
+impl EncoderInputs {
+    /// Where every row's first token is, as indices into `B * T`, `[B]`.
+    pub fn first_positions(&self) -> Tensor {
+        let (rows, width) = self.ids_bt.size2().expect("rows of tokens");
+        Tensor::arange(rows, (Kind::Int64, self.ids_bt.device())) * width
+    }
+}
+
 /// The layer `embeddings`.
 #[derive(Debug)]
 pub struct Embeddings {
@@ -74,6 +82,11 @@ impl Embeddings {
         }
     }
 
+    /// Number type and device of what comes out.
+    pub fn options(&self) -> (Kind, Device) {
+        (self.words.kind(), self.words.device())
+    }
+
     /// A batch of at most [`Encoder::longest`] positions to `[B, T, D]`.
     pub fn forward(&self, inputs: &EncoderInputs) -> Tensor {
         let (length, device) = (inputs.ids_bt.size()[1], inputs.ids_bt.device());
@@ -85,7 +98,8 @@ impl Embeddings {
         if let Some(table) = &self.item_positions {
             sum_btd += look_up(table, &inputs.item_positions_bt);
         }
-        self.norm.forward(&sum_btd)
+        // New tables beside a bf16 checkpoint are f32.
+        self.norm.forward(&sum_btd.to_kind(self.words.kind()))
     }
 }
 

@@ -42,7 +42,7 @@ fn lora(targets: &[Projection]) -> LoraConfig {
 }
 
 fn base(specs: &[TensorSpec]) -> BaseWeights {
-    BaseWeights::random(3, specs, Kind::Float, Device::Cpu)
+    BaseWeights::new(specs.iter().map(|spec| (spec.name.clone(), spec.initial(3))).collect())
 }
 
 fn block_inputs(inputs: &EncoderInputs) -> BlockInputs<'_> {

@@ -1,24 +1,29 @@
 //! Everything that a config and its data determine before the first actor starts.
 
+mod workload;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tch::{Device, Kind};
 use thiserror::Error;
 
 use crate::checkpoint::Fingerprint;
-use crate::config::{BackboneKind, Config, ConfigError, DeviceName, DtypeName};
+use crate::config::{BackboneKind, Config, ConfigError, DeviceName, DtypeName, OrNone};
 use crate::cost::CostPlan;
-use crate::data::{self, ClientData, DataError, TitleTokens, TokenError, TrainingRows, UserSplit};
+use crate::data::{self, ClientData, DataError, TokenError, TrainingRows, UserSplit};
 use crate::ids::ClientId;
 use crate::model::architecture::{Architecture, BlockKind};
 use crate::model::backbone::Backbone;
-use crate::model::causal_lm::CausalLm;
 use crate::model::cut::{Cut, Place};
-use crate::model::item_tokens::ItemTokens;
-use crate::model::layout::Layout;
+use crate::model::layout::{Layout, model_specs};
+use crate::model::pretrained::{Checkpoint, Family, PretrainedError};
 use crate::model::rope::RopeTable;
 use crate::model::spec::BaseWeights;
-use crate::training::{Examples, HistoryExamples, RandomTokens};
+use crate::model::start::StartingPoint;
+use crate::ranking::HistoryInputs;
+use crate::training::{Examples, ItemTable, RandomTokens};
+use workload::{Histories, ItemView, Workload};
 
 /// Why no run can start.
 #[derive(Debug, Error)]
@@ -32,6 +37,56 @@ pub enum BlueprintError {
     /// The config does not fit the data.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The checkpoint is none, or none of its architecture.
+    #[error("model.checkpoint")]
+    Pretrained(#[from] PretrainedError),
+    /// The checkpoint brings no tokenizer and none is configured.
+    #[error("{folder} (model.checkpoint) holds no tokenizer.json; set model.tokenizer")]
+    NoTokenizer {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The tokenizer belongs to another model.
+    #[error("the tokenizer (model.tokenizer) knows {known} tokens, model.checkpoint has {vocab}")]
+    Vocabulary {
+        /// Tokens it knows.
+        known: i64,
+        /// Rows of the checkpoint's embedding.
+        vocab: i64,
+    },
+    /// The checkpoint is of a model that the backbone cannot use.
+    #[error("model.backbone {backbone} needs {expected}, model.checkpoint is {family}")]
+    Kind {
+        /// The backbone.
+        backbone: BackboneKind,
+        /// What the checkpoint is.
+        family: Family,
+        /// What it would have to be.
+        expected: &'static str,
+    },
+    /// Texts may become longer than the checkpoint can read.
+    #[error("{key} is {got}, model.checkpoint has room for {room}")]
+    Room {
+        /// Key that bounds the texts.
+        key: &'static str,
+        /// Its value.
+        got: i64,
+        /// What the checkpoint has embeddings for.
+        room: i64,
+    },
+    /// Encoding the item table would send more than is allowed.
+    #[error(
+        "encoding the table of {items} items would send {needed_mib} MiB over the cut, \
+         recformer.table_traffic_mib allows {allowed_mib}"
+    )]
+    TableTraffic {
+        /// Items of the catalogue.
+        items: u64,
+        /// What one table needs, both ways together, rounded up.
+        needed_mib: u64,
+        /// The configured bound.
+        allowed_mib: u64,
+    },
     /// A configured device is not there.
     #[error("{key} is {device}, but this process sees {found} CUDA devices; run `fellrec doctor`")]
     NoDevice {
@@ -44,13 +99,6 @@ pub enum BlueprintError {
     },
 }
 
-/// What clients train on.
-#[derive(Debug)]
-enum Workload {
-    Histories { clients: Vec<Arc<ClientData>>, rows: TrainingRows, tokens: TitleTokens },
-    RandomTokens { clients: u32, tokens: RandomTokens },
-}
-
 /// A run before it starts.
 #[derive(Debug)]
 pub struct Blueprint {
@@ -60,11 +108,13 @@ pub struct Blueprint {
     pub dataset: String,
     /// Tensors by place.
     pub layout: Arc<Layout>,
+    /// Where the base and the first adapters come from.
+    pub start: StartingPoint,
     workload: Workload,
 }
 
 impl Blueprint {
-    /// Reads the data of a config and puts users on clients.
+    /// Reads the data of a config, puts users on clients and opens what the model starts from.
     pub fn new(config: Config) -> Result<Self, BlueprintError> {
         let loaded = data::load(&config.data, config.run.seed)?;
         let splits = data::split(&loaded.dataset, config.data.split)?;
@@ -73,13 +123,11 @@ impl Blueprint {
         config.validate_clients(clients.len() as u32)?;
         let count = config.training.rows.get().map(|rows| rows.get());
         let rows = TrainingRows::draw(&splits.users, count, config.run.seed)?;
-        let tokens = match config.model.backbone {
-            BackboneKind::ItemTokens => TitleTokens::new(&loaded.dataset.catalogue, &config.model)?,
-            BackboneKind::Recformer => unreachable!(),
-        };
+        let start = starting_point(&config)?;
+        let items = ItemView::new(&loaded.dataset.catalogue, &config, start.checkpoint())?;
         let clients = clients.into_iter().map(Arc::new).collect();
-        let workload = Workload::Histories { clients, rows, tokens };
-        Self::finish(config, loaded.dataset.name, workload)
+        let workload = Workload::Histories(Histories { clients, rows, items });
+        Self::finish(config, loaded.dataset.name, workload, start)
     }
 
     /// A run of `clients` clients on random tokens with a causal language-model loss.
@@ -89,78 +137,88 @@ impl Blueprint {
         tokens: RandomTokens,
     ) -> Result<Self, BlueprintError> {
         let workload = Workload::RandomTokens { clients, tokens };
-        Self::finish(config, "random tokens".to_owned(), workload)
+        let start = StartingPoint::random(config.run.seed);
+        Self::finish(config, "random tokens".to_owned(), workload, start)
     }
 
-    fn finish(config: Config, dataset: String, workload: Workload) -> Result<Self, BlueprintError> {
+    fn finish(
+        config: Config,
+        dataset: String,
+        workload: Workload,
+        start: StartingPoint,
+    ) -> Result<Self, BlueprintError> {
         device(config.runtime.client_device, "runtime.client_device")?;
         device(config.runtime.shard_device, "runtime.shard_device")?;
-        let architecture = workload.architecture(&config);
+        let architecture = workload.architecture(&config, start.checkpoint());
+        config.validate_layers(architecture.layers)?;
         let cut = Cut::new(architecture.layers, &config.split);
         let backbone = workload.backbone(&architecture, Device::Cpu);
         let mode = config.model.trainable;
         let layout = Layout::new(&architecture, mode, &config.lora, cut, backbone.as_ref());
-        Ok(Self { config, dataset, layout: Arc::new(layout), workload })
+        let blueprint = Self { config, dataset, layout: Arc::new(layout), start, workload };
+        blueprint.check_table_traffic()?;
+        Ok(blueprint)
+    }
+
+    /// Before anything is sent: what one item table costs is known from the texts alone.
+    fn check_table_traffic(&self) -> Result<(), BlueprintError> {
+        let Some(bytes) = self.table_traffic() else { return Ok(()) };
+        let (needed_mib, allowed_mib) =
+            (bytes.div_ceil(1 << 20), self.config.recformer.table_traffic_mib);
+        if needed_mib <= allowed_mib {
+            return Ok(());
+        }
+        let items = self.candidates();
+        Err(BlueprintError::TableTraffic { items, needed_mib, allowed_mib })
+    }
+
+    /// Bytes that encoding the item table once sends over the cut, both ways together; `None` for
+    /// backbones without one.
+    pub fn table_traffic(&self) -> Option<u64> {
+        let position_bytes =
+            self.layout.architecture.hidden as u64 * self.kind().elt_size_in_bytes() as u64;
+        let stages = self.layout.cut.stages().len();
+        Some(self.item_table()?.traffic(stages, position_bytes))
+    }
+
+    /// How the candidates are encoded, where they are not part of the model.
+    pub fn item_table(&self) -> Option<ItemTable> {
+        self.workload.item_table(&self.config)
+    }
+
+    /// How histories enter the model; `None` on random tokens, which are not ranked.
+    pub fn inputs(&self) -> Option<HistoryInputs> {
+        self.workload.inputs(&self.config)
     }
 
     /// Clients in id order.
     pub fn clients(&self) -> Vec<ClientId> {
-        let count = match &self.workload {
-            Workload::Histories { clients, .. } => clients.len() as u32,
-            Workload::RandomTokens { clients, .. } => *clients,
-        };
-        (0..count).map(ClientId).collect()
+        (0..self.workload.clients()).map(ClientId).collect()
     }
 
     /// A client's users; none on random tokens.
     pub fn client_data(&self, client: ClientId) -> Option<Arc<ClientData>> {
-        match &self.workload {
-            Workload::Histories { clients, .. } => Some(Arc::clone(&clients[client.0 as usize])),
-            Workload::RandomTokens { .. } => None,
-        }
+        self.workload.client_data(client).map(Arc::clone)
     }
 
     /// Whether a user's training items are trained on, as far as there are enough of them.
     pub fn trains_on(&self, user: &UserSplit) -> bool {
-        match &self.workload {
-            Workload::Histories { rows, .. } => rows.admit(user),
-            Workload::RandomTokens { .. } => false,
-        }
+        self.workload.trains_on(user)
     }
 
     /// Positions of one epoch: how long a client computes, in relation to the others.
     pub fn training_load(&self, client: ClientId) -> usize {
-        match &self.workload {
-            Workload::Histories { clients, .. } => {
-                let longest = self.config.model.max_history as usize;
-                let users = clients[client.0 as usize].users.iter();
-                let trained = users.filter(|user| self.trains_on(user));
-                trained.map(|user| user.train.len().min(longest)).sum()
-            }
-            Workload::RandomTokens { tokens, .. } => tokens.sequences,
-        }
+        self.workload.training_load(client, &self.config)
     }
 
     /// Items or tokens that are scored at a position.
     pub fn candidates(&self) -> u64 {
-        match &self.workload {
-            Workload::Histories { tokens, .. } => tokens.titles.len() as u64,
-            Workload::RandomTokens { tokens, .. } => tokens.vocab as u64,
-        }
+        self.workload.candidates()
     }
 
     /// A client's training rows.
     pub fn examples(&self, client: ClientId) -> Box<dyn Examples> {
-        match &self.workload {
-            Workload::Histories { clients, rows, .. } => Box::new(HistoryExamples::among(
-                &clients[client.0 as usize],
-                rows,
-                self.config.model.max_history as usize,
-            )),
-            Workload::RandomTokens { tokens, .. } => {
-                Box::new(RandomTokens { seed: tokens.seed + u64::from(client.0), ..tokens.clone() })
-            }
-        }
+        self.workload.examples(client, &self.config)
     }
 
     /// The ends of the model on a device.
@@ -169,16 +227,16 @@ impl Blueprint {
     }
 
     /// The frozen base of these places on a device; one copy a process.
-    pub fn base(&self, places: &[Place], device: Device) -> BaseWeights {
-        self.layout.frozen_base(places, self.config.run.seed, self.kind(), device)
+    ///
+    /// # Errors
+    /// A tensor of the checkpoint could not be read.
+    pub fn base(&self, places: &[Place], device: Device) -> Result<BaseWeights, PretrainedError> {
+        self.layout.frozen_base(places, &self.start, self.kind(), device)
     }
 
     /// Rotary tables for the longest input, on a device.
     pub fn rope(&self, device: Device) -> RopeTable {
-        let length = match &self.workload {
-            Workload::Histories { .. } => self.config.model.max_history,
-            Workload::RandomTokens { tokens, .. } => tokens.length,
-        };
+        let length = self.workload.longest_input(&self.config);
         let Architecture { head_dim, blocks, .. } = &self.layout.architecture;
         match blocks {
             BlockKind::Decoder(decoder) => {
@@ -205,7 +263,10 @@ impl Blueprint {
     }
 
     /// What the bits of the run depend on.
-    pub fn fingerprint(&self) -> Result<Fingerprint, ConfigError> {
+    ///
+    /// # Errors
+    /// The config cannot be hashed, or the checkpoint not be read.
+    pub fn fingerprint(&self) -> Result<Fingerprint, BlueprintError> {
         let runtime = &self.config.runtime;
         Ok(Fingerprint {
             product: env!("CARGO_PKG_VERSION").to_owned(),
@@ -215,6 +276,7 @@ impl Blueprint {
             devices: vec![runtime.client_device.to_string(), runtime.shard_device.to_string()],
             dtype: format!("{:?}", runtime.dtype).to_lowercase(),
             config: self.config.hash()?,
+            base: self.start.digest()?,
         })
     }
 
@@ -243,24 +305,14 @@ fn cpu_capability() -> &'static str {
     std::env::consts::ARCH
 }
 
-impl Workload {
-    fn architecture(&self, config: &Config) -> Architecture {
-        match self {
-            Workload::Histories { tokens, .. } => Architecture::llama(&config.model, tokens.vocab),
-            Workload::RandomTokens { tokens, .. } => {
-                Architecture::llama(&config.model, tokens.vocab).untied()
-            }
-        }
-    }
-
-    fn backbone(&self, architecture: &Architecture, device: Device) -> Box<dyn Backbone> {
-        match self {
-            Workload::Histories { tokens, .. } => {
-                Box::new(ItemTokens::new(architecture, &tokens.titles, device))
-            }
-            Workload::RandomTokens { .. } => Box::new(CausalLm::new(architecture)),
-        }
-    }
+/// What the config says the model starts from; a checkpoint must hold exactly its model's tensors.
+fn starting_point(config: &Config) -> Result<StartingPoint, BlueprintError> {
+    let OrNone::Some(folder) = &config.model.checkpoint else {
+        return Ok(StartingPoint::random(config.run.seed));
+    };
+    let checkpoint = Checkpoint::open(folder)?;
+    checkpoint.check(&model_specs(checkpoint.architecture()))?;
+    Ok(StartingPoint::pretrained(config.run.seed, Arc::new(checkpoint)))
 }
 
 fn to_tch(name: DeviceName) -> Device {

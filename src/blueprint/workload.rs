@@ -1,0 +1,274 @@
+//! What clients train on, and the model that goes with it.
+
+use std::sync::Arc;
+
+use tch::Device;
+
+use super::BlueprintError;
+use crate::config::{BackboneKind, Config, ModelConfig, OrNone};
+use crate::data::{Catalogue, ClientData, ItemTexts, TitleTokens, TrainingRows, UserSplit};
+use crate::ids::ClientId;
+use crate::model::architecture::{Architecture, BlockKind};
+use crate::model::backbone::Backbone;
+use crate::model::causal_lm::CausalLm;
+use crate::model::item_tokens::ItemTokens;
+use crate::model::pretrained::Checkpoint;
+use crate::model::recformer::RecFormer;
+use crate::ranking::HistoryInputs;
+use crate::training::{Examples, HistoryExamples, ItemTable, RandomTokens, TextExamples};
+
+/// What clients train on.
+#[derive(Debug)]
+pub(super) enum Workload {
+    /// Users' histories.
+    Histories(Histories),
+    /// Random tokens, the load of the benches.
+    RandomTokens { clients: u32, tokens: RandomTokens },
+}
+
+/// Users on clients, and items as the backbone sees them.
+#[derive(Debug)]
+pub(super) struct Histories {
+    pub clients: Vec<Arc<ClientData>>,
+    pub rows: TrainingRows,
+    pub items: ItemView,
+}
+
+/// Items as a backbone sees them.
+#[derive(Debug)]
+pub(super) enum ItemView {
+    /// Title tokens, one vector an item.
+    Titles(TitleTokens),
+    /// Text for an encoder.
+    Texts(Arc<ItemTexts>),
+}
+
+impl Workload {
+    /// The network: the checkpoint's, or one of the configured dimensions.
+    pub fn architecture(&self, config: &Config, checkpoint: Option<&Checkpoint>) -> Architecture {
+        match self {
+            Self::Histories(histories) => match checkpoint {
+                Some(checkpoint) => checkpoint.architecture().clone(),
+                None => histories.items.architecture(config),
+            },
+            Self::RandomTokens { tokens, .. } => {
+                Architecture::llama(&config.model, tokens.vocab).untied()
+            }
+        }
+    }
+
+    /// The ends of the model on a device.
+    pub fn backbone(&self, architecture: &Architecture, device: Device) -> Box<dyn Backbone> {
+        match self {
+            Self::Histories(histories) => histories.items.backbone(architecture, device),
+            Self::RandomTokens { .. } => Box::new(CausalLm::new(architecture)),
+        }
+    }
+
+    /// A client's training rows.
+    pub fn examples(&self, client: ClientId, config: &Config) -> Box<dyn Examples> {
+        match self {
+            Self::Histories(Histories { clients, rows, items }) => {
+                let data = &clients[client.0 as usize];
+                match items {
+                    ItemView::Titles(_) => {
+                        let longest = config.model.max_history as usize;
+                        Box::new(HistoryExamples::among(data, rows, longest))
+                    }
+                    ItemView::Texts(texts) => {
+                        Box::new(TextExamples::among(data, rows, Arc::clone(texts)))
+                    }
+                }
+            }
+            Self::RandomTokens { tokens, .. } => {
+                Box::new(RandomTokens { seed: tokens.seed + u64::from(client.0), ..tokens.clone() })
+            }
+        }
+    }
+
+    /// Number of clients.
+    pub fn clients(&self) -> u32 {
+        match self {
+            Self::Histories(histories) => histories.clients.len() as u32,
+            Self::RandomTokens { clients, .. } => *clients,
+        }
+    }
+
+    /// A client's users; none on random tokens.
+    pub fn client_data(&self, client: ClientId) -> Option<&Arc<ClientData>> {
+        match self {
+            Self::Histories(histories) => Some(&histories.clients[client.0 as usize]),
+            Self::RandomTokens { .. } => None,
+        }
+    }
+
+    /// Whether a user's training items are trained on, as far as there are enough of them.
+    pub fn trains_on(&self, user: &UserSplit) -> bool {
+        match self {
+            Self::Histories(histories) => histories.rows.admit(user),
+            Self::RandomTokens { .. } => false,
+        }
+    }
+
+    /// Positions of one epoch: how long a client computes, in relation to the others.
+    pub fn training_load(&self, client: ClientId, config: &Config) -> usize {
+        match self {
+            Self::Histories(histories) => {
+                let inputs = histories.items.inputs(config);
+                let users = histories.clients[client.0 as usize].users.iter();
+                let trained = users.filter(|user| histories.rows.admit(user));
+                trained.map(|user| inputs.length(&user.train)).sum()
+            }
+            Self::RandomTokens { tokens, .. } => tokens.sequences,
+        }
+    }
+
+    /// Items or tokens that are scored at a position.
+    pub fn candidates(&self) -> u64 {
+        match self {
+            Self::Histories(histories) => histories.items.count() as u64,
+            Self::RandomTokens { tokens, .. } => tokens.vocab as u64,
+        }
+    }
+
+    /// How histories enter the model; `None` on random tokens, which are not ranked.
+    pub fn inputs(&self, config: &Config) -> Option<HistoryInputs> {
+        match self {
+            Self::Histories(histories) => Some(histories.items.inputs(config)),
+            Self::RandomTokens { .. } => None,
+        }
+    }
+
+    /// The candidates that have to be encoded, where they are.
+    pub fn item_table(&self, config: &Config) -> Option<ItemTable> {
+        match self {
+            Self::Histories(Histories { items: ItemView::Texts(texts), .. }) => {
+                let batch = config.recformer.table_batch as usize;
+                Some(ItemTable::new(Arc::clone(texts), batch))
+            }
+            _ => None,
+        }
+    }
+
+    /// Positions of the longest input.
+    pub fn longest_input(&self, config: &Config) -> i64 {
+        match self {
+            Self::Histories(_) => config.model.max_history,
+            Self::RandomTokens { tokens, .. } => tokens.length,
+        }
+    }
+}
+
+impl ItemView {
+    /// The catalogue of `dataset` for the configured backbone.
+    ///
+    /// # Errors
+    /// A checkpoint of another kind than the backbone needs; no tokenizer, or one that knows more tokens
+    /// than the checkpoint's embedding.
+    pub fn new(
+        catalogue: &Catalogue,
+        config: &Config,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Self, BlueprintError> {
+        if let Some(checkpoint) = checkpoint {
+            check_kind(config, checkpoint)?;
+        }
+        let model = with_tokenizer(&config.model, checkpoint)?;
+        let view = match config.model.backbone {
+            BackboneKind::ItemTokens => Self::Titles(TitleTokens::new(catalogue, &model)?),
+            BackboneKind::Recformer => {
+                Self::Texts(Arc::new(ItemTexts::new(catalogue, &model, &config.recformer)?))
+            }
+        };
+        let known = view.vocab();
+        match checkpoint.map(|checkpoint| checkpoint.architecture().vocab) {
+            Some(vocab) if vocab < known => Err(BlueprintError::Vocabulary { known, vocab }),
+            _ => Ok(view),
+        }
+    }
+
+    /// Tokens that the tokenizer knows.
+    fn vocab(&self) -> i64 {
+        match self {
+            Self::Titles(tokens) => tokens.vocab,
+            Self::Texts(texts) => texts.vocab(),
+        }
+    }
+
+    /// The network of the configured dimensions.
+    fn architecture(&self, config: &Config) -> Architecture {
+        match self {
+            Self::Titles(tokens) => Architecture::llama(&config.model, tokens.vocab),
+            Self::Texts(texts) => {
+                Architecture::recformer(&config.model, &config.recformer, texts.vocab())
+            }
+        }
+    }
+
+    /// The ends of the model on a device.
+    fn backbone(&self, architecture: &Architecture, device: Device) -> Box<dyn Backbone> {
+        match (self, &architecture.blocks) {
+            (Self::Texts(texts), BlockKind::Encoder(encoder)) => {
+                Box::new(RecFormer::new(architecture, encoder, texts.max_items()))
+            }
+            (Self::Titles(tokens), BlockKind::Decoder(_)) => {
+                Box::new(ItemTokens::new(architecture, &tokens.titles, device))
+            }
+            _ => unreachable!("a checkpoint of another kind is refused"),
+        }
+    }
+
+    /// How histories enter the model.
+    fn inputs(&self, config: &Config) -> HistoryInputs {
+        match self {
+            Self::Titles(_) => HistoryInputs::Items(config.model.max_history as usize),
+            Self::Texts(texts) => HistoryInputs::Texts(Arc::clone(texts)),
+        }
+    }
+
+    /// Items of the catalogue.
+    fn count(&self) -> usize {
+        match self {
+            Self::Titles(tokens) => tokens.titles.len(),
+            Self::Texts(texts) => texts.items(),
+        }
+    }
+}
+
+/// Whether a checkpoint is of the kind that the backbone computes with and has room for its texts.
+fn check_kind(config: &Config, checkpoint: &Checkpoint) -> Result<(), BlueprintError> {
+    let (backbone, family) = (config.model.backbone, checkpoint.family());
+    let kind = |expected| BlueprintError::Kind { backbone, family, expected };
+    match (backbone, &checkpoint.architecture().blocks) {
+        (BackboneKind::ItemTokens, BlockKind::Decoder(_)) => Ok(()),
+        (BackboneKind::ItemTokens, BlockKind::Encoder(_)) => Err(kind("a causal model")),
+        (BackboneKind::Recformer, BlockKind::Decoder(_)) => Err(kind("an encoder")),
+        (BackboneKind::Recformer, BlockKind::Encoder(encoder)) => {
+            let room = |key, got: i64, room: i64| match got > room {
+                true => Err(BlueprintError::Room { key, got, room }),
+                false => Ok(()),
+            };
+            room("recformer.max_tokens", config.recformer.max_tokens, encoder.longest())?;
+            // The first row is of the first token. Without a table there is a new one, of any size.
+            let items = encoder.item_positions;
+            if items == 0 {
+                return Ok(());
+            }
+            room("recformer.max_items", config.recformer.max_items, items - 1)
+        }
+    }
+}
+
+/// The section with the checkpoint's own tokenizer where it names none.
+fn with_tokenizer(
+    model: &ModelConfig,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<ModelConfig, BlueprintError> {
+    let mut model = model.clone();
+    if let (OrNone::None, Some(checkpoint)) = (&model.tokenizer, checkpoint) {
+        let folder = checkpoint.folder().to_owned();
+        let tokenizer = checkpoint.tokenizer().ok_or(BlueprintError::NoTokenizer { folder })?;
+        model.tokenizer = OrNone::Some(tokenizer);
+    }
+    Ok(model)
+}

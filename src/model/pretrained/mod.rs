@@ -1,0 +1,20 @@
+//! Hugging Face folders: `config.json`, safetensors weights and PEFT adapters, read without trust.
+//!
+//! Owns which files a folder has, what they must say and how their tensors are found by name. Which
+//! tensors a model needs is the layers' business; they come in as [`TensorSpec`]s.
+//!
+//! [`TensorSpec`]: super::spec::TensorSpec
+
+mod checkpoint;
+mod config_json;
+mod error;
+mod files;
+mod json;
+mod mapped;
+mod names;
+mod rope_json;
+mod weights;
+
+pub use checkpoint::{Checkpoint, SpecialTokens};
+pub use config_json::Family;
+pub use error::{PretrainedError, TensorProblem};
