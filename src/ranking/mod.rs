@@ -1,10 +1,11 @@
 //! How good recommendations are, for whom, and against what (method.md 7).
 //!
 //! Rankings are over the full catalogue with the user's known history masked and ties broken by
-//! item id. Grounding of generated titles is another module's work: here scores are given.
+//! item id. Titles that a model wrote are grounded in the catalogue first.
 
 mod balance;
 mod evaluate;
+mod grounding;
 mod metrics;
 mod popularity;
 mod ranks;
@@ -13,6 +14,7 @@ mod user_ranks;
 
 pub use balance::{Balance, BalanceError, ClientRatios, ClientValue};
 pub use evaluate::{RankingPlan, RankingSums, rank_users};
+pub use grounding::{GammaSearch, PopularityWeights, distance_scores, distances};
 pub use metrics::{MetricSums, Metrics};
 pub use popularity::Popularity;
 pub use ranks::ranks;

@@ -4,8 +4,10 @@ mod examples;
 mod local_round;
 mod optimizer;
 mod part;
+mod prompt_examples;
 
 pub use examples::{Examples, HistoryExamples, RandomTokens};
 pub use local_round::{BodyLink, LocalWork, Timed, local_round};
 pub use optimizer::{AdamW, Moments, clip_scale, learning_rate};
 pub use part::TrainablePart;
+pub use prompt_examples::PromptExamples;
