@@ -22,8 +22,7 @@ impl Toy {
         let prefix = prefix.iter().map(|token| u64::from(*token));
         let parts: Vec<u64> = [user as u64].into_iter().chain(prefix).collect();
         let mut rng = seed::rng(self.seed, "toy model", &parts);
-        let logits: Vec<f32> =
-            (0..self.vocab).map(|_| rng.random_range(-3.0..3.0_f32)).collect();
+        let logits: Vec<f32> = (0..self.vocab).map(|_| rng.random_range(-3.0..3.0_f32)).collect();
         let log_probs = Tensor::from_slice(&logits).log_softmax(0, Kind::Float);
         Vec::try_from(log_probs).expect("floats")
     }

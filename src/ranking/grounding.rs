@@ -30,8 +30,9 @@ pub fn distances(generated_nd: &Tensor, catalogue_vd: &Tensor) -> Tensor {
         let items = catalogue_vd.size()[0];
         let of_chunk = |start: i64| {
             let chunk_cd = catalogue_vd.narrow(0, start, CHUNK.min(items - start));
+            let chunk_cd = chunk_cd.to_kind(Kind::Double);
             // Mode 2: never by matrix multiplication.
-            generated_nd.cdist(&chunk_cd.to_kind(Kind::Double), 2.0, 2).to_kind(Kind::Float)
+            Tensor::cdist(&generated_nd, &chunk_cd, 2.0, 2).to_kind(Kind::Float)
         };
         let chunks: Vec<Tensor> = (0..items).step_by(CHUNK as usize).map(of_chunk).collect();
         Tensor::cat(&chunks, 1)
@@ -70,12 +71,13 @@ impl PopularityWeights {
 /// not count: one broken value must not spoil the others.
 fn normalised(values: &[f32]) -> Vec<f64> {
     let finite = || values.iter().copied().filter(|value| value.is_finite()).map(f64::from);
-    let (least, most) = (finite().fold(f64::INFINITY, f64::min), finite().fold(0.0, f64::max));
+    let least = finite().fold(f64::INFINITY, f64::min);
+    let most = finite().fold(f64::NEG_INFINITY, f64::max);
     let range = if most > least { most - least } else { 1.0 };
     values.iter().map(|value| (f64::from(*value) - least) / range).collect()
 }
 
-/// Validation metrics under every exponent of a grid. Sums of several clients add up.
+/// Validation metrics under every exponent of a grid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GammaSearch {
     sums: Vec<(f64, MetricSums)>,
@@ -100,15 +102,21 @@ impl GammaSearch {
         }
     }
 
+    /// Adds another client's sums, over the same exponents.
+    pub fn merge(&mut self, other: &Self) {
+        for ((_, sums), (_, others)) in self.sums.iter_mut().zip(&other.sums) {
+            sums.merge(others);
+        }
+    }
+
     /// The exponent of the best NDCG@10, the smallest of equally good ones; `None` without a grid or
     /// without a user.
     pub fn best(&self) -> Option<f64> {
         let mut best: Option<(f64, f64)> = None;
         for (gamma, sums) in &self.sums {
             let ndcg = sums.means()?.ndcg[&CUTOFF];
-            let wins = best.is_none_or(|(least, most)| {
-                ndcg > most || (ndcg == most && *gamma < least)
-            });
+            let wins =
+                best.is_none_or(|(least, most)| ndcg > most || (ndcg == most && *gamma < least));
             if wins {
                 best = Some((*gamma, ndcg));
             }
@@ -236,5 +244,13 @@ mod tests {
         assert_eq!(best(&[0.0, 0.5, 2.0], 1), Some(0.0));
         assert_eq!(best(&[], 1), None);
         assert_eq!(GammaSearch::new(&[1.0]).best(), None);
+        // Clients choose together: two users are better off with 0.
+        let mut search = GammaSearch::new(&[0.0, 2.0]);
+        search.add(&weights, &distances, &items(&[0]), &items(&[2]));
+        assert_eq!(search.best(), Some(2.0));
+        let mut other = GammaSearch::new(&[0.0, 2.0]);
+        (0..2).for_each(|_| other.add(&weights, &distances, &items(&[0]), &items(&[1])));
+        search.merge(&other);
+        assert_eq!(search.best(), Some(0.0));
     }
 }
