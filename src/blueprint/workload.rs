@@ -6,14 +6,17 @@ use tch::Device;
 
 use super::BlueprintError;
 use crate::config::{BackboneKind, Config, ModelConfig, OrNone};
-use crate::data::{Catalogue, ClientData, TitleTokens, TrainingRows, UserSplit};
+use crate::data::{
+    Catalogue, ClientData, END_OF_TEXT, PromptTemplate, Prompts, TitleTokens, TrainingRows,
+    UserSplit, read_tokenizer, text_tokenizer,
+};
 use crate::ids::ClientId;
 use crate::model::architecture::Architecture;
 use crate::model::backbone::Backbone;
 use crate::model::causal_lm::CausalLm;
 use crate::model::item_tokens::ItemTokens;
 use crate::model::pretrained::Checkpoint;
-use crate::training::{Examples, HistoryExamples, RandomTokens};
+use crate::training::{Examples, HistoryExamples, PromptExamples, RandomTokens};
 
 /// What clients train on.
 #[derive(Debug)]
@@ -37,6 +40,12 @@ pub(super) struct Histories {
 pub(super) enum ItemView {
     /// Title tokens, one vector an item.
     Titles(TitleTokens),
+    /// Prompts that list titles.
+    Prompts {
+        prompts: Arc<Prompts>,
+        /// Tokens that the tokenizer knows.
+        vocab: i64,
+    },
 }
 
 impl Workload {
@@ -59,18 +68,27 @@ impl Workload {
             Self::Histories(Histories { items: ItemView::Titles(tokens), .. }) => {
                 Box::new(ItemTokens::new(architecture, &tokens.titles, device))
             }
-            Self::RandomTokens { .. } => Box::new(CausalLm::new(architecture)),
+            Self::Histories(Histories { items: ItemView::Prompts { .. }, .. })
+            | Self::RandomTokens { .. } => Box::new(CausalLm::new(architecture)),
         }
     }
 
     /// A client's training rows.
     pub fn examples(&self, client: ClientId, config: &Config) -> Box<dyn Examples> {
         match self {
-            Self::Histories(Histories { clients, rows, .. }) => Box::new(HistoryExamples::among(
-                &clients[client.0 as usize],
-                rows,
-                config.model.max_history as usize,
-            )),
+            Self::Histories(Histories { clients, rows, items }) => {
+                let data = &clients[client.0 as usize];
+                match items {
+                    ItemView::Titles(_) => {
+                        let longest = config.model.max_history as usize;
+                        Box::new(HistoryExamples::among(data, rows, longest))
+                    }
+                    ItemView::Prompts { prompts, .. } => {
+                        let prompts = Arc::clone(prompts);
+                        Box::new(PromptExamples::new(data, rows, prompts, config.prompt.loss))
+                    }
+                }
+            }
             Self::RandomTokens { tokens, .. } => {
                 Box::new(RandomTokens { seed: tokens.seed + u64::from(client.0), ..tokens.clone() })
             }
@@ -105,10 +123,15 @@ impl Workload {
     pub fn training_load(&self, client: ClientId, config: &Config) -> usize {
         match self {
             Self::Histories(histories) => {
-                let longest = config.model.max_history as usize;
                 let users = histories.clients[client.0 as usize].users.iter();
                 let trained = users.filter(|user| histories.rows.admit(user));
-                trained.map(|user| user.train.len().min(longest)).sum()
+                match &histories.items {
+                    ItemView::Titles(_) => {
+                        let longest = config.model.max_history as usize;
+                        trained.map(|user| user.train.len().min(longest)).sum()
+                    }
+                    ItemView::Prompts { prompts, .. } => prompt_load(prompts, trained),
+                }
             }
             Self::RandomTokens { tokens, .. } => tokens.sequences,
         }
@@ -122,10 +145,26 @@ impl Workload {
         }
     }
 
+    /// Prompts over the catalogue, where the backbone writes titles.
+    pub fn prompts(&self) -> Option<&Arc<Prompts>> {
+        match self {
+            Self::Histories(Histories { items: ItemView::Prompts { prompts, .. }, .. }) => {
+                Some(prompts)
+            }
+            _ => None,
+        }
+    }
+
     /// Positions of the longest input.
     pub fn longest_input(&self, config: &Config) -> i64 {
         match self {
-            Self::Histories(_) => config.model.max_history,
+            Self::Histories(Histories { items: ItemView::Titles(_), .. }) => {
+                config.model.max_history
+            }
+            Self::Histories(Histories { items: ItemView::Prompts { .. }, .. }) => {
+                let generated = config.generation.max_new_tokens.get();
+                i64::from(config.prompt.cutoff.get()) + i64::from(generated)
+            }
             Self::RandomTokens { tokens, .. } => tokens.length,
         }
     }
@@ -144,6 +183,7 @@ impl ItemView {
         let model = with_tokenizer(&config.model, checkpoint)?;
         let view = match config.model.backbone {
             BackboneKind::ItemTokens => Self::Titles(TitleTokens::new(catalogue, &model)?),
+            BackboneKind::Bigrec => Self::prompts(catalogue, config, &model, checkpoint)?,
         };
         let known = view.vocab();
         match checkpoint.map(|checkpoint| checkpoint.architecture().vocab) {
@@ -152,10 +192,34 @@ impl ItemView {
         }
     }
 
+    fn prompts(
+        catalogue: &Catalogue,
+        config: &Config,
+        model: &ModelConfig,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Self, BlueprintError> {
+        let tokenizer = match &model.tokenizer {
+            OrNone::Some(path) => read_tokenizer(path)?,
+            OrNone::None => {
+                let corpus = PromptTemplate::new(&config.prompt).corpus(catalogue);
+                text_tokenizer(corpus, model.vocab)?
+            }
+        };
+        let named =
+            checkpoint.and_then(|checkpoint| checkpoint.special_tokens().eos.first().copied());
+        let known = named.and_then(|id| u32::try_from(id).ok());
+        let end = known.or_else(|| tokenizer.token_to_id(END_OF_TEXT));
+        let end = end.ok_or(BlueprintError::NoEnd { expected: END_OF_TEXT })?;
+        let vocab = tokenizer.get_vocab_size(true) as i64;
+        let prompts = Prompts::new(catalogue, tokenizer, end, &config.prompt, &config.generation)?;
+        Ok(Self::Prompts { prompts: Arc::new(prompts), vocab })
+    }
+
     /// Tokens that the tokenizer knows.
     fn vocab(&self) -> i64 {
         match self {
             Self::Titles(tokens) => tokens.vocab,
+            Self::Prompts { vocab, .. } => *vocab,
         }
     }
 
@@ -163,8 +227,19 @@ impl ItemView {
     fn count(&self) -> usize {
         match self {
             Self::Titles(tokens) => tokens.titles.len(),
+            Self::Prompts { prompts, .. } => prompts.titles().len(),
         }
     }
+}
+
+/// Positions of all prompts of one epoch, from those of the first users.
+fn prompt_load<'a>(prompts: &Prompts, users: impl Iterator<Item = &'a UserSplit>) -> usize {
+    /// Users whose prompts are made for the estimate.
+    const SAMPLE: usize = 64;
+    let users: Vec<&UserSplit> = users.filter(|user| user.is_row()).collect();
+    let sample = &users[..users.len().min(SAMPLE)];
+    let tokens: usize = sample.iter().map(|user| prompts.prompt_ids(&user.train).len()).sum();
+    tokens * users.len() / sample.len().max(1)
 }
 
 /// The section with the checkpoint's own tokenizer where it names none.

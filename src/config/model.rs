@@ -12,6 +12,8 @@ use super::OrNone;
 pub enum BackboneKind {
     /// One vector an item, scored against all items at every position.
     ItemTokens,
+    /// A prompt with the newest titles; the next title is written as text and grounded in the catalogue.
+    Bigrec,
 }
 
 /// What a client trains.

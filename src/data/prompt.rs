@@ -157,6 +157,11 @@ impl Prompts {
         text.strip_suffix('"').unwrap_or(text).trim().to_owned()
     }
 
+    /// Titles of the catalogue, in its order.
+    pub fn titles(&self) -> &[String] {
+        &self.titles
+    }
+
     /// The token that ends a response.
     pub fn end(&self) -> u32 {
         self.end

@@ -204,6 +204,11 @@ impl ClientModel {
         self.backbone.open(&Params { base: &self.base, trainable: &self.trainable })
     }
 
+    /// Width of the hidden states.
+    pub fn width(&self) -> i64 {
+        self.width
+    }
+
     /// Front without a graph: evaluation.
     pub fn evaluate_front(&self, ends: &Ends, ids_bt: &Tensor) -> HiddenStates {
         HiddenStates::new(&no_grad(|| {
