@@ -113,8 +113,7 @@ impl ClientNeed {
         self.parameters += frozen + trained_numel;
         self.trainable += trained_numel;
         self.bytes += frozen * element.base_bytes + trained_numel * element.trained_bytes;
-        let in_blocks =
-            |spec: &&TensorSpec| spec.name.contains(".layer") && spec.shape.len() == 2;
+        let in_blocks = |spec: &&TensorSpec| spec.name.contains(".layer") && spec.shape.len() == 2;
         let products: i64 = base.iter().filter(in_blocks).map(TensorSpec::numel).sum();
         self.flops_per_position += 2 * products as u64;
     }

@@ -33,7 +33,7 @@
 //!
 //! | base | model and data | a client's work | the federation | a run |
 //! |---|---|---|---|---|
-//! | [`ids`], [`seed`], [`config`] | [`data`], [`model`] | [`split`], [`training`], [`ranking`], [`cost`] | [`federation`], [`checkpoint`] | [`blueprint`], [`history`], [`report`], [`study`] |
+//! | [`ids`], [`seed`], [`config`] | [`data`], [`model`] | [`split`], [`training`], [`generation`], [`ranking`], [`cost`] | [`federation`], [`checkpoint`] | [`blueprint`], [`history`], [`report`], [`study`] |
 //!
 //! # Reading order
 //!
@@ -51,6 +51,7 @@ pub mod config;
 pub mod cost;
 pub mod data;
 pub mod federation;
+pub mod generation;
 pub mod history;
 pub mod ids;
 pub mod model;

@@ -6,6 +6,7 @@ mod common;
 use common::{Ends, Party, SEED, split};
 use fellrec::config::{OrNone, SplitConfig, Trainable};
 use fellrec::ids::ClientId;
+use fellrec::model::backbone::Inputs;
 use fellrec::seed;
 use fellrec::split::{
     BodyDecoding, DecodeCache, DecodePool, DecodeTurn, HiddenStates, SplitError, Turn,

@@ -6,6 +6,7 @@
 //! clients/client-C/    front and back by round    report.html    what a person looks at
 //!   test-ranks.csv       ranks of its test users, with evaluation.keep_ranks
 //! shards/stage-S/client-C/                        body slices by round
+//! embeddings/          of the catalogue, by digest, where titles are written
 //! shared/                                         mean of the mixed models, where somebody starts from it
 //! ```
 
@@ -17,6 +18,7 @@ use fellrec::checkpoint::{MemberStore, RunStore};
 use fellrec::config::Config;
 use fellrec::federation::shared::SharedStore;
 use fellrec::ids::ClientId;
+use fellrec::ranking::EmbeddingCache;
 
 /// Paths within a run folder.
 #[derive(Clone, Debug)]
@@ -63,6 +65,11 @@ impl RunFolder {
     /// Ranks of a client's test users.
     pub fn test_ranks(&self, client: ClientId) -> PathBuf {
         self.root.join(client_path(client)).join("test-ranks.csv")
+    }
+
+    /// Embeddings of the catalogue.
+    pub fn embeddings(&self) -> EmbeddingCache {
+        EmbeddingCache::new(self.root.join("embeddings"))
     }
 
     /// A client's states of one stage; every replica of the stage uses the same folder.

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::checkpoint::Fingerprint;
 use crate::config::{BackboneKind, Config, ConfigError, DeviceName, DtypeName, OrNone};
 use crate::cost::CostPlan;
-use crate::data::{self, ClientData, DataError, TokenError, TrainingRows, UserSplit};
+use crate::data::{self, ClientData, DataError, Prompts, TokenError, TrainingRows, UserSplit};
 use crate::ids::ClientId;
 use crate::model::architecture::{Architecture, BlockKind};
 use crate::model::backbone::Backbone;
@@ -19,6 +19,7 @@ use crate::model::cut::{Cut, Place};
 use crate::model::layout::{Layout, model_specs};
 use crate::model::pretrained::{Checkpoint, Family, PretrainedError};
 use crate::model::rope::RopeTable;
+use crate::model::slice::Digest;
 use crate::model::spec::BaseWeights;
 use crate::model::start::StartingPoint;
 use crate::ranking::HistoryInputs;
@@ -45,6 +46,12 @@ pub enum BlueprintError {
     NoTokenizer {
         /// The folder.
         folder: PathBuf,
+    },
+    /// Nobody says which token ends a text.
+    #[error("neither model.checkpoint nor the tokenizer ({expected}) says which token ends a text")]
+    NoEnd {
+        /// The token that would have done.
+        expected: &'static str,
     },
     /// The tokenizer belongs to another model.
     #[error("the tokenizer (model.tokenizer) knows {known} tokens, model.checkpoint has {vocab}")]
@@ -186,7 +193,7 @@ impl Blueprint {
         self.workload.item_table(&self.config)
     }
 
-    /// How histories enter the model; `None` on random tokens, which are not ranked.
+    /// How histories enter the model; `None` where they enter as prompts, or where there are none.
     pub fn inputs(&self) -> Option<HistoryInputs> {
         self.workload.inputs(&self.config)
     }
@@ -219,6 +226,28 @@ impl Blueprint {
     /// A client's training rows.
     pub fn examples(&self, client: ClientId) -> Box<dyn Examples> {
         self.workload.examples(client, &self.config)
+    }
+
+    /// Prompts over the catalogue, where the backbone writes titles.
+    pub fn prompts(&self) -> Option<&Arc<Prompts>> {
+        self.workload.prompts()
+    }
+
+    /// Digest of all that the embeddings of the catalogue depend on.
+    ///
+    /// # Errors
+    /// The checkpoint could not be read.
+    pub fn catalogue_key(&self, prompts: &Prompts) -> Result<Digest, PretrainedError> {
+        let base = match self.start.digest()? {
+            Some(digest) => digest.to_string(),
+            None => format!("{:?} drawn from {}", self.layout.architecture, self.config.run.seed),
+        };
+        let mut text = format!("fellrec embeddings 1\n{base}\n{:?}\n", self.config.runtime.dtype);
+        for title in prompts.titles() {
+            let ids = prompts.text_ids(title).unwrap_or_default();
+            text.push_str(&format!("{title:?} {ids:?}\n"));
+        }
+        Ok(Digest::of(text.as_bytes()))
     }
 
     /// The ends of the model on a device.

@@ -6,7 +6,10 @@ use tch::Device;
 
 use super::BlueprintError;
 use crate::config::{BackboneKind, Config, ModelConfig, OrNone};
-use crate::data::{Catalogue, ClientData, ItemTexts, TitleTokens, TrainingRows, UserSplit};
+use crate::data::{
+    Catalogue, ClientData, END_OF_TEXT, ItemTexts, PromptTemplate, Prompts, TitleTokens,
+    TrainingRows, UserSplit, read_tokenizer, text_tokenizer,
+};
 use crate::ids::ClientId;
 use crate::model::architecture::{Architecture, BlockKind};
 use crate::model::backbone::Backbone;
@@ -15,7 +18,9 @@ use crate::model::item_tokens::ItemTokens;
 use crate::model::pretrained::Checkpoint;
 use crate::model::recformer::RecFormer;
 use crate::ranking::HistoryInputs;
-use crate::training::{Examples, HistoryExamples, ItemTable, RandomTokens, TextExamples};
+use crate::training::{
+    Examples, HistoryExamples, ItemTable, PromptExamples, RandomTokens, TextExamples,
+};
 
 /// What clients train on.
 #[derive(Debug)]
@@ -39,6 +44,12 @@ pub(super) struct Histories {
 pub(super) enum ItemView {
     /// Title tokens, one vector an item.
     Titles(TitleTokens),
+    /// Prompts that list titles.
+    Prompts {
+        prompts: Arc<Prompts>,
+        /// Tokens that the tokenizer knows.
+        vocab: i64,
+    },
     /// Text for an encoder.
     Texts(Arc<ItemTexts>),
 }
@@ -74,6 +85,10 @@ impl Workload {
                     ItemView::Titles(_) => {
                         let longest = config.model.max_history as usize;
                         Box::new(HistoryExamples::among(data, rows, longest))
+                    }
+                    ItemView::Prompts { prompts, .. } => {
+                        let prompts = Arc::clone(prompts);
+                        Box::new(PromptExamples::new(data, rows, prompts, config.prompt.loss))
                     }
                     ItemView::Texts(texts) => {
                         Box::new(TextExamples::among(data, rows, Arc::clone(texts)))
@@ -114,10 +129,18 @@ impl Workload {
     pub fn training_load(&self, client: ClientId, config: &Config) -> usize {
         match self {
             Self::Histories(histories) => {
-                let inputs = histories.items.inputs(config);
                 let users = histories.clients[client.0 as usize].users.iter();
                 let trained = users.filter(|user| histories.rows.admit(user));
-                trained.map(|user| inputs.length(&user.train)).sum()
+                match &histories.items {
+                    ItemView::Titles(_) => {
+                        let longest = config.model.max_history as usize;
+                        trained.map(|user| user.train.len().min(longest)).sum()
+                    }
+                    ItemView::Texts(texts) => {
+                        trained.map(|user| texts.history_length(&user.train)).sum()
+                    }
+                    ItemView::Prompts { prompts, .. } => prompt_load(prompts, trained),
+                }
             }
             Self::RandomTokens { tokens, .. } => tokens.sequences,
         }
@@ -131,11 +154,13 @@ impl Workload {
         }
     }
 
-    /// How histories enter the model; `None` on random tokens, which are not ranked.
+    /// How histories enter the model; `None` where they enter as prompts, or where there are none.
     pub fn inputs(&self, config: &Config) -> Option<HistoryInputs> {
-        match self {
-            Self::Histories(histories) => Some(histories.items.inputs(config)),
-            Self::RandomTokens { .. } => None,
+        let Self::Histories(Histories { items, .. }) = self else { return None };
+        match items {
+            ItemView::Titles(_) => Some(HistoryInputs::Items(config.model.max_history as usize)),
+            ItemView::Texts(texts) => Some(HistoryInputs::Texts(Arc::clone(texts))),
+            ItemView::Prompts { .. } => None,
         }
     }
 
@@ -150,10 +175,29 @@ impl Workload {
         }
     }
 
+    /// Prompts over the catalogue, where the backbone writes titles.
+    pub fn prompts(&self) -> Option<&Arc<Prompts>> {
+        match self {
+            Self::Histories(Histories { items: ItemView::Prompts { prompts, .. }, .. }) => {
+                Some(prompts)
+            }
+            _ => None,
+        }
+    }
+
     /// Positions of the longest input.
     pub fn longest_input(&self, config: &Config) -> i64 {
         match self {
-            Self::Histories(_) => config.model.max_history,
+            Self::Histories(Histories { items: ItemView::Titles(_), .. }) => {
+                config.model.max_history
+            }
+            Self::Histories(Histories { items: ItemView::Texts(_), .. }) => {
+                config.recformer.max_tokens
+            }
+            Self::Histories(Histories { items: ItemView::Prompts { .. }, .. }) => {
+                let generated = config.generation.max_new_tokens.get();
+                i64::from(config.prompt.cutoff.get()) + i64::from(generated)
+            }
             Self::RandomTokens { tokens, .. } => tokens.length,
         }
     }
@@ -176,6 +220,7 @@ impl ItemView {
         let model = with_tokenizer(&config.model, checkpoint)?;
         let view = match config.model.backbone {
             BackboneKind::ItemTokens => Self::Titles(TitleTokens::new(catalogue, &model)?),
+            BackboneKind::Bigrec => Self::prompts(catalogue, config, &model, checkpoint)?,
             BackboneKind::Recformer => {
                 Self::Texts(Arc::new(ItemTexts::new(catalogue, &model, &config.recformer)?))
             }
@@ -187,10 +232,34 @@ impl ItemView {
         }
     }
 
+    fn prompts(
+        catalogue: &Catalogue,
+        config: &Config,
+        model: &ModelConfig,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Self, BlueprintError> {
+        let tokenizer = match &model.tokenizer {
+            OrNone::Some(path) => read_tokenizer(path)?,
+            OrNone::None => {
+                let corpus = PromptTemplate::new(&config.prompt).corpus(catalogue);
+                text_tokenizer(corpus, model.vocab)?
+            }
+        };
+        let named =
+            checkpoint.and_then(|checkpoint| checkpoint.special_tokens().eos.first().copied());
+        let known = named.and_then(|id| u32::try_from(id).ok());
+        let end = known.or_else(|| tokenizer.token_to_id(END_OF_TEXT));
+        let end = end.ok_or(BlueprintError::NoEnd { expected: END_OF_TEXT })?;
+        let vocab = tokenizer.get_vocab_size(true) as i64;
+        let prompts = Prompts::new(catalogue, tokenizer, end, &config.prompt, &config.generation)?;
+        Ok(Self::Prompts { prompts: Arc::new(prompts), vocab })
+    }
+
     /// Tokens that the tokenizer knows.
     fn vocab(&self) -> i64 {
         match self {
             Self::Titles(tokens) => tokens.vocab,
+            Self::Prompts { vocab, .. } => *vocab,
             Self::Texts(texts) => texts.vocab(),
         }
     }
@@ -198,7 +267,9 @@ impl ItemView {
     /// The network of the configured dimensions.
     fn architecture(&self, config: &Config) -> Architecture {
         match self {
-            Self::Titles(tokens) => Architecture::llama(&config.model, tokens.vocab),
+            Self::Titles(_) | Self::Prompts { .. } => {
+                Architecture::llama(&config.model, self.vocab())
+            }
             Self::Texts(texts) => {
                 Architecture::recformer(&config.model, &config.recformer, texts.vocab())
             }
@@ -214,15 +285,8 @@ impl ItemView {
             (Self::Titles(tokens), BlockKind::Decoder(_)) => {
                 Box::new(ItemTokens::new(architecture, &tokens.titles, device))
             }
+            (Self::Prompts { .. }, BlockKind::Decoder(_)) => Box::new(CausalLm::new(architecture)),
             _ => unreachable!("a checkpoint of another kind is refused"),
-        }
-    }
-
-    /// How histories enter the model.
-    fn inputs(&self, config: &Config) -> HistoryInputs {
-        match self {
-            Self::Titles(_) => HistoryInputs::Items(config.model.max_history as usize),
-            Self::Texts(texts) => HistoryInputs::Texts(Arc::clone(texts)),
         }
     }
 
@@ -230,6 +294,7 @@ impl ItemView {
     fn count(&self) -> usize {
         match self {
             Self::Titles(tokens) => tokens.titles.len(),
+            Self::Prompts { prompts, .. } => prompts.titles().len(),
             Self::Texts(texts) => texts.items(),
         }
     }
@@ -240,8 +305,10 @@ fn check_kind(config: &Config, checkpoint: &Checkpoint) -> Result<(), BlueprintE
     let (backbone, family) = (config.model.backbone, checkpoint.family());
     let kind = |expected| BlueprintError::Kind { backbone, family, expected };
     match (backbone, &checkpoint.architecture().blocks) {
-        (BackboneKind::ItemTokens, BlockKind::Decoder(_)) => Ok(()),
-        (BackboneKind::ItemTokens, BlockKind::Encoder(_)) => Err(kind("a causal model")),
+        (BackboneKind::ItemTokens | BackboneKind::Bigrec, BlockKind::Decoder(_)) => Ok(()),
+        (BackboneKind::ItemTokens | BackboneKind::Bigrec, BlockKind::Encoder(_)) => {
+            Err(kind("a causal model"))
+        }
         (BackboneKind::Recformer, BlockKind::Decoder(_)) => Err(kind("an encoder")),
         (BackboneKind::Recformer, BlockKind::Encoder(encoder)) => {
             let room = |key, got: i64, room: i64| match got > room {
@@ -257,6 +324,16 @@ fn check_kind(config: &Config, checkpoint: &Checkpoint) -> Result<(), BlueprintE
             room("recformer.max_items", config.recformer.max_items, items - 1)
         }
     }
+}
+
+/// Positions of all prompts of one epoch, from those of the first users.
+fn prompt_load<'a>(prompts: &Prompts, users: impl Iterator<Item = &'a UserSplit>) -> usize {
+    /// Users whose prompts are made for the estimate.
+    const SAMPLE: usize = 64;
+    let users: Vec<&UserSplit> = users.filter(|user| user.is_row()).collect();
+    let sample = &users[..users.len().min(SAMPLE)];
+    let tokens: usize = sample.iter().map(|user| prompts.prompt_ids(&user.train).len()).sum();
+    tokens * users.len() / sample.len().max(1)
 }
 
 /// The section with the checkpoint's own tokenizer where it names none.

@@ -12,6 +12,7 @@ mod layers;
 mod model;
 mod optional;
 mod presets;
+mod prompt;
 mod recformer;
 mod runtime;
 mod source;
@@ -34,6 +35,7 @@ pub use layers::{Layers, Loaded, MethodLayer};
 pub use model::{BackboneKind, LoraConfig, ModelConfig, Projection, SplitConfig, Trainable};
 pub use optional::OrNone;
 pub use presets::{DEFAULT_TOML, PRESETS, Preset};
+pub use prompt::{GenerationConfig, GroundingConfig, PromptConfig, PromptLoss};
 pub use recformer::RecformerConfig;
 pub use runtime::{
     CheckpointConfig, DeviceName, DtypeName, LoggingConfig, RunConfig, RuntimeConfig,
@@ -59,6 +61,9 @@ pub struct Config {
     pub split: SplitConfig,
     pub training: TrainingConfig,
     pub optimizer: OptimizerConfig,
+    pub prompt: PromptConfig,
+    pub generation: GenerationConfig,
+    pub grounding: GroundingConfig,
     pub federation: FederationConfig,
     pub mixing: MixingConfig,
     pub heating: HeatingConfig,

@@ -13,6 +13,8 @@ use super::OrNone;
 pub enum BackboneKind {
     /// One vector an item, scored against all items at every position.
     ItemTokens,
+    /// A prompt with the newest titles; the next title is written as text and grounded in the catalogue.
+    Bigrec,
     /// An encoder of item text, pooled at the first token and scored against every item's by cosine.
     Recformer,
 }
@@ -21,6 +23,7 @@ impl fmt::Display for BackboneKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ItemTokens => "item-tokens",
+            Self::Bigrec => "bigrec",
             Self::Recformer => "recformer",
         })
     }

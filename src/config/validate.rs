@@ -1,6 +1,7 @@
 //! What a configuration must satisfy beyond the types of its fields: every rule, checked at once.
 
 mod data;
+mod prompt;
 mod recformer;
 mod training;
 
@@ -8,8 +9,8 @@ use std::collections::BTreeSet;
 
 use super::checks::Checks;
 use super::{
-    AssignmentKind, BackboneKind, Config, ConfigError, DtypeName, MixingRuleKind, OrNone, Quorum, SimilarityKind,
-    Trainable,
+    AssignmentKind, BackboneKind, Config, ConfigError, DtypeName, MixingRuleKind, OrNone, Quorum,
+    SimilarityKind, Trainable,
 };
 
 impl Config {
@@ -29,6 +30,7 @@ impl Config {
             self.check_split(self.model.layers, &mut checks);
         }
         self.check_training(&mut checks);
+        self.check_prompt(&mut checks);
         self.check_federation(&mut checks);
         self.check_evaluation(&mut checks);
         // With the other assignments only the data tell the number: see `validate_clients`.

@@ -5,7 +5,7 @@
 
 use tokenizers::Tokenizer;
 
-use super::tokens::{UNKNOWN, read, train};
+use super::tokens::{UNKNOWN, read_tokenizer, train};
 use super::{Catalogue, Item, TokenError};
 use crate::config::{ModelConfig, RecformerConfig};
 use crate::ids::ItemId;
@@ -53,7 +53,7 @@ impl ItemTexts {
         recformer: &RecformerConfig,
     ) -> Result<Self, TokenError> {
         let tokenizer = match model.tokenizer.as_option() {
-            Some(path) => read(path)?,
+            Some(path) => read_tokenizer(path)?,
             None => {
                 let texts = catalogue.items.iter().flat_map(|item| attributes(item).concat());
                 let texts: Vec<String> = texts.collect();
@@ -138,11 +138,7 @@ fn attributes(item: &Item) -> Vec<[String; 2]> {
     attributes
 }
 
-fn tokens(
-    item: &Item,
-    tokenizer: &Tokenizer,
-    limit: usize,
-) -> Result<Vec<(i64, i64)>, TokenError> {
+fn tokens(item: &Item, tokenizer: &Tokenizer, limit: usize) -> Result<Vec<(i64, i64)>, TokenError> {
     let mut tokens = Vec::new();
     for attribute in attributes(item) {
         let end = tokens.len() + limit;

@@ -9,6 +9,7 @@ mod files;
 mod inspect;
 mod item_text;
 mod notes;
+mod prompt;
 mod readers;
 mod rows;
 mod split;
@@ -28,10 +29,11 @@ pub use error::DataError;
 pub use inspect::{CategoryShare, ClientSummary, HistoryLengths, Inspection, inspect};
 pub use item_text::{ItemTexts, TOKEN_TYPES, TextRow};
 pub use notes::ReadNotes;
+pub use prompt::{PromptTemplate, Prompts};
 pub use rows::TrainingRows;
 pub use split::{Part, Query, Splits, split};
 pub use text::MAX_TITLE_CHARS;
-pub use tokens::{TitleTokens, TokenError};
+pub use tokens::{END_OF_TEXT, TitleTokens, TokenError, read_tokenizer, text_tokenizer};
 
 /// An item as every party knows it: the catalogue is public.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,14 @@ pub enum Inputs {
 }
 
 impl Inputs {
+    /// Ids of items or tokens, `[B, T]`.
+    pub fn ids(&self) -> &Tensor {
+        match self {
+            Self::Ids(ids_bt) => ids_bt,
+            Self::Texts(texts) => &texts.ids_bt,
+        }
+    }
+
     /// Real positions of every row, `[B]`, where the blocks have to know.
     pub fn lengths(&self) -> Option<&Tensor> {
         match self {

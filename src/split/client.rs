@@ -234,6 +234,11 @@ impl ClientModel {
         self.candidates_vd = Some(candidates_vd);
     }
 
+    /// Width of the hidden states.
+    pub fn width(&self) -> i64 {
+        self.width
+    }
+
     /// Front without a graph: evaluation.
     pub fn evaluate_front(&self, ends: &Ends, inputs: &Inputs) -> HiddenStates {
         let lengths_b = inputs.lengths();

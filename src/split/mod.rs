@@ -84,6 +84,16 @@ pub enum SplitError {
         limit: u64,
     },
 
+    /// A shard dropped the keys and values of one decoding again and again.
+    #[error(
+        "a shard had no room for the keys and values of a batch {times} times over: \
+         raise runtime.decode_cache_mib or lower evaluation.batch"
+    )]
+    CacheLost {
+        /// Times it was tried.
+        times: u64,
+    },
+
     /// A message arrived for a step this side does not hold or has not come to, as after a restart.
     #[error("step {step} is not pending here and does not follow the last one made")]
     UnknownStep {

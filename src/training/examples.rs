@@ -30,7 +30,7 @@ pub struct HistoryExamples {
 }
 
 /// Batches of similar length are drawn from windows of this many batches: less padding, order still random.
-const BUCKET_BATCHES: usize = 8;
+pub(super) const BUCKET_BATCHES: usize = 8;
 
 impl HistoryExamples {
     /// The users of `data` with at least two training items, windows of at most `max_history` inputs.

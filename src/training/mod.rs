@@ -5,6 +5,7 @@ mod item_table;
 mod local_round;
 mod optimizer;
 mod part;
+mod prompt_examples;
 mod text_examples;
 
 pub use examples::{Examples, HistoryExamples, RandomTokens};
@@ -12,4 +13,5 @@ pub use item_table::{ItemTable, encode_table};
 pub use local_round::{BodyLink, LocalWork, Timed, local_round};
 pub use optimizer::{AdamW, Moments, clip_scale, learning_rate};
 pub use part::TrainablePart;
+pub use prompt_examples::PromptExamples;
 pub use text_examples::TextExamples;

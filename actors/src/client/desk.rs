@@ -1,42 +1,35 @@
-//! A client's data and states, and the evaluations made with them; local rounds are in `train`.
+//! A client's data and states; local rounds are in `train`, evaluations in `rank`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::CheckpointError;
-use fellrec::data::{ClientData, Part, Query};
+use fellrec::data::ClientData;
 use fellrec::federation::collection::CollectionError;
-use fellrec::federation::member::{Member, MemberError, Opening, Purpose};
-use fellrec::federation::round::{Attempt, StateId, TabledState};
-use fellrec::federation::track::Track;
-use fellrec::history::{SampledResult, TestResult};
+use fellrec::federation::member::{Member, MemberError, Opening};
+use fellrec::federation::round::Attempt;
 use fellrec::ids::{ClientId, Round, ShardId};
 use fellrec::model::backbone::Backbone;
 use fellrec::model::cut::Place;
+use fellrec::model::pretrained::PretrainedError;
 use fellrec::model::rope::RopeTable;
-use fellrec::model::slice::{Digest, Slice};
+use fellrec::model::slice::{Digest, Slice, SliceFileError};
 use fellrec::model::spec::BaseWeights;
-use fellrec::ranking::{
-    Metrics, Popularity, RankingPlan, RankingSums, SampledProtocol, rank_users,
-};
-use fellrec::seed;
 use fellrec::split::{ClientModel, ClientSettings};
 use fellrec::training::{Examples, ItemTable};
-use rand::seq::index;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::link::{Line, LinkError, ShardLink, lost};
-use super::ranks::{RanksError, keep_ranks};
+use super::ranks::RanksError;
 use super::tables::Tables;
 use crate::folder::RunFolder;
-use crate::messages::{CloseSession, LocalRoundEnded, OpenSession, ReportLost, StepDone};
+use crate::messages::{LocalRoundEnded, OpenSession, ReportLost, StepDone};
 use crate::peer::{AskError, Peer};
 use crate::recovery::Obituary;
 use crate::registry::{Entry, MemberName, Registry, ShardPeers};
 use crate::shard::ShardError;
-use crate::supervisor::SELECTION_K;
 
 /// Why a client could not do what it was asked.
 #[derive(Debug, Error)]
@@ -59,6 +52,12 @@ pub enum ClientError {
     /// The aggregator refused a slice.
     #[error(transparent)]
     Refused(#[from] CollectionError),
+    /// The base model could not be read.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
+    /// The embeddings of the catalogue could not be kept.
+    #[error("failed to keep the embeddings of the catalogue")]
+    Embeddings(#[from] SliceFileError),
     /// The ranks of its users could not be kept.
     #[error(transparent)]
     Ranks(#[from] RanksError),
@@ -113,7 +112,7 @@ pub struct ClientSeat {
 pub struct Desk {
     pub(super) seat: ClientSeat,
     pub(super) examples: Box<dyn Examples>,
-    data: Option<Arc<ClientData>>,
+    pub(super) data: Option<Arc<ClientData>>,
     pub(super) member: Member,
     /// How item tables are encoded, where there are any.
     pub(super) item_table: Option<Arc<ItemTable>>,
@@ -164,107 +163,6 @@ impl Desk {
         answer.map_err(|error| failed(error.to_string()))?.map_err(failed)
     }
 
-    /// Metrics on validation rows; `None` without any.
-    pub(super) async fn validate(
-        &mut self,
-        state: TabledState,
-    ) -> Result<Option<Metrics>, ClientError> {
-        let Some(data) = self.data.clone() else { return Ok(None) };
-        let queries = self.validation_sample(queries(&data, Part::Validation));
-        let sums = self.rank(&queries, state).await?;
-        Ok(sums.full.means())
-    }
-
-    /// Popularity, start and `best` on test rows; `None` without any.
-    pub(super) async fn test(&mut self, best: TabledState) -> Result<Option<TestResult>, ClientError> {
-        let Some(data) = self.data.clone() else { return Ok(None) };
-        let queries = queries(&data, Part::Test);
-        let start = TabledState { state: StateId::START, table: None };
-        let before = self.rank(&queries, start).await?;
-        let after = self.rank(&queries, best).await?;
-        keep_ranks(&self.seat, &after.users)?;
-        let items = self.seat.blueprint.candidates() as usize;
-        let ks = cut_offs(&self.seat.blueprint.config.evaluation.ks);
-        let trained = data.users.iter().filter(|user| self.seat.blueprint.trains_on(user));
-        let popularity = Popularity::fit(items, trained).evaluate(&data.users, Part::Test, &ks);
-        let (Some(popularity), Some(before), Some(after_metrics)) =
-            (popularity.means(), before.full.means(), after.full.means())
-        else {
-            return Ok(None);
-        };
-        let sampled = after.sampled.and_then(|sums| sums.means()).map(|metrics| SampledResult {
-            protocol: self.sampled_protocol().map(|p| p.to_string()).unwrap_or_default(),
-            metrics,
-        });
-        let (after, best_round) = (after_metrics, best.state.round);
-        Ok(Some(TestResult { popularity, before, after, best_round, sampled }))
-    }
-
-    async fn rank(
-        &mut self,
-        queries: &[Query<'_>],
-        state: TabledState,
-    ) -> Result<RankingSums, ClientError> {
-        loop {
-            match self.try_rank(queries, state).await {
-                Err(error) => self.replace_lost(error).await?,
-                ranked => return ranked,
-            }
-        }
-    }
-
-    async fn try_rank(
-        &mut self,
-        queries: &[Query<'_>],
-        state: TabledState,
-    ) -> Result<RankingSums, ClientError> {
-        let track = Track::ranked(&self.seat.blueprint.config.training);
-        let stages = self.shards()?;
-        let candidates = self.table(track, state, Line::unwatched(stages.clone())).await?;
-        let opening = Opening { track, base: state.state, purpose: Purpose::Ranking };
-        let mut link = self.open_link(Line::unwatched(stages), opening).await?;
-        let mut model = self.model(opening)?;
-        if let Some(candidates_vd) = candidates {
-            model.set_candidates(candidates_vd);
-        }
-        let config = &self.seat.blueprint.config;
-        let plan = RankingPlan {
-            ks: cut_offs(&config.evaluation.ks),
-            batch: config.evaluation.batch.get() as usize,
-            inputs: self.seat.blueprint.inputs().expect("random tokens have no queries"),
-            stages: link.stages.len(),
-            device: self.seat.blueprint.client_device(),
-            run_seed: config.run.seed,
-            sampled: self.sampled_protocol(),
-        };
-        let ranked = rank_users(&model, &mut link, queries, &plan).await?;
-        for entry in &link.stages {
-            // A session that stays open is replaced by the next one: nothing to do on failure.
-            let _ = entry.peers.close.ask(CloseSession { client: self.seat.id }).await;
-        }
-        Ok(ranked)
-    }
-
-    fn sampled_protocol(&self) -> Option<SampledProtocol> {
-        let negatives = self.seat.blueprint.config.evaluation.sampled_negatives.get()?;
-        Some(SampledProtocol { negatives: negatives.get() })
-    }
-
-    /// The configured number of users, drawn once by seed and client, in user order.
-    fn validation_sample<'a>(&self, queries: Vec<Query<'a>>) -> Vec<Query<'a>> {
-        let config = &self.seat.blueprint.config;
-        let Some(limit) = config.evaluation.validation_users.get() else { return queries };
-        if queries.len() <= limit.get() as usize {
-            return queries;
-        }
-        let parts = [u64::from(self.seat.id.0)];
-        let mut rng = seed::rng(config.run.seed, "validation users", &parts);
-        let drawn: BTreeSet<usize> =
-            index::sample(&mut rng, queries.len(), limit.get() as usize).into_iter().collect();
-        let numbered = queries.into_iter().enumerate();
-        numbered.filter(|(row, _)| drawn.contains(row)).map(|(_, query)| query).collect()
-    }
-
     pub(super) fn model(&self, opening: Opening) -> Result<ClientModel, ClientError> {
         let blueprint = &self.seat.blueprint;
         let device = blueprint.client_device();
@@ -311,14 +209,4 @@ impl Desk {
         let permits = Arc::clone(&self.seat.permits);
         Ok(ShardLink { client, stages, permits, cancel, heartbeat })
     }
-}
-
-fn queries(data: &ClientData, part: Part) -> Vec<Query<'_>> {
-    data.users.iter().filter_map(|user| user.query(part)).collect()
-}
-
-/// The configured cut-offs and the one that chooses states.
-fn cut_offs(configured: &[u32]) -> Vec<u32> {
-    let all: BTreeSet<u32> = configured.iter().copied().chain([SELECTION_K]).collect();
-    all.into_iter().collect()
 }

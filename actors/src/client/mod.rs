@@ -5,6 +5,7 @@
 
 mod desk;
 mod link;
+mod rank;
 mod ranks;
 mod tables;
 mod train;

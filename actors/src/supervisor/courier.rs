@@ -166,7 +166,11 @@ impl Courier {
     async fn for_each<T: 'static>(
         &self,
         states: BTreeMap<ClientId, TabledState>,
-        ask: impl AsyncFn(Courier, ClientId, TabledState) -> Result<Result<Option<T>, ClientError>, String>
+        ask: impl AsyncFn(
+            Courier,
+            ClientId,
+            TabledState,
+        ) -> Result<Result<Option<T>, ClientError>, String>
         + Clone
         + 'static,
     ) -> BTreeMap<ClientId, Option<T>> {

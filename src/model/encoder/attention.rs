@@ -41,8 +41,7 @@ struct Projections {
 
 impl Projections {
     fn new(params: &Params<'_>, name: &str, suffix: &str, lora: &LoraConfig) -> Self {
-        let linear =
-            |part: &str| Linear::new(params, &format!("{name}.self.{part}{suffix}"), lora);
+        let linear = |part: &str| Linear::new(params, &format!("{name}.self.{part}{suffix}"), lora);
         Self { query: linear("query"), key: linear("key"), value: linear("value") }
     }
 }
@@ -199,8 +198,7 @@ impl Heads {
             None => Tensor::ones([1, length], (Kind::Bool, device)),
         };
         let near_bt = near_bt.logical_and(&Tensor::arange(length, options).ne(0));
-        let near_bnc =
-            near_bt.constant_pad_nd([chunk, chunk + short]).unfold(1, 3 * chunk, chunk);
+        let near_bnc = near_bt.constant_pad_nd([chunk, chunk + short]).unfold(1, 3 * chunk, chunk);
         near_bnc.logical_not().unsqueeze(2).logical_or(&far_wc).unsqueeze(1)
     }
 }

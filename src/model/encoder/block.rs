@@ -101,10 +101,8 @@ pub fn encoder_specs(
     layers: Range<i64>,
 ) -> Vec<TensorSpec> {
     let hidden = architecture.hidden;
-    let mut linears: Vec<Shape> = PROJECTIONS
-        .into_iter()
-        .filter_map(|target| projection(architecture, target))
-        .collect();
+    let mut linears: Vec<Shape> =
+        PROJECTIONS.into_iter().filter_map(|target| projection(architecture, target)).collect();
     if encoder.windows.is_some() {
         linears.extend(GLOBAL.map(|path| (path, hidden, hidden)));
     }

@@ -91,7 +91,8 @@ impl Embeddings {
     pub fn forward(&self, inputs: &EncoderInputs) -> Tensor {
         let (length, device) = (inputs.ids_bt.size()[1], inputs.ids_bt.device());
         let rows_t = Tensor::arange(length, (Kind::Int64, device)) + self.first_position;
-        let look_up = |table: &Tensor, ids: &Tensor| Tensor::embedding(table, ids, -1, false, false);
+        let look_up =
+            |table: &Tensor, ids: &Tensor| Tensor::embedding(table, ids, -1, false, false);
         let mut sum_btd = look_up(&self.words, &inputs.ids_bt)
             + look_up(&self.positions, &rows_t)
             + look_up(&self.token_types, &inputs.token_types_bt);

@@ -126,8 +126,11 @@ fn other_tokens_use_the_local_projections_even_for_the_global_one() {
     let x_btd = Embeddings::new(&params, &architecture, &encoder).forward(&inputs);
     let attention = |encoder: &Encoder| {
         let name = "encoder.layer.0.attention";
-        Attention::new(&params, name, 0, &architecture, encoder, &lora(&[]))
-            .forward(&x_btd, &Padding::new(None, 9), None)
+        Attention::new(&params, name, 0, &architecture, encoder, &lora(&[])).forward(
+            &x_btd,
+            &Padding::new(None, 9),
+            None,
+        )
     };
     let windowed = attention(&encoder);
     let dense = attention(&Encoder { windows: None, ..encoder.clone() });
@@ -143,7 +146,8 @@ fn a_row_does_not_see_its_padding_nor_its_neighbours() {
         let rows = [text(23, 5), text(9, 11), text(1, 2)];
         let together = run(windows.clone(), &EncoderInputs::new(&rows, Device::Cpu));
         for (number, row) in rows.iter().enumerate() {
-            let alone = run(windows.clone(), &EncoderInputs::new(std::slice::from_ref(row), Device::Cpu));
+            let alone =
+                run(windows.clone(), &EncoderInputs::new(std::slice::from_ref(row), Device::Cpu));
             let length = row.ids.len() as i64;
             let batched = together.narrow(0, number as i64, 1).narrow(1, 0, length);
             let difference = largest_difference(&alone, &batched);

@@ -80,6 +80,12 @@ impl JsonObject {
         self.typed(key, "a finite number above 0", |value| value.as_f64().filter(within))
     }
 
+    /// A number in 0..1.
+    pub(super) fn fraction(&self, key: &str) -> Result<Option<f64>, PretrainedError> {
+        let within = |number: &f64| (0.0..1.0).contains(number);
+        self.typed(key, "a number in 0..1", |value| value.as_f64().filter(within))
+    }
+
     /// A token id below `vocab`. transformers writes "none" as `null`, and once wrote it as -1.
     pub(super) fn token(&self, key: &str, vocab: i64) -> Result<Option<i64>, PretrainedError> {
         let read = |value: &Value| value.as_i64().filter(|id| *id < vocab);

@@ -5,6 +5,8 @@
 //!
 //! [`TensorSpec`]: super::spec::TensorSpec
 
+mod adapter;
+mod adapter_file;
 mod checkpoint;
 mod config_json;
 mod error;
@@ -15,6 +17,8 @@ mod names;
 mod rope_json;
 mod weights;
 
+pub use adapter::Adapter;
+pub use adapter_file::write_adapter;
 pub use checkpoint::{Checkpoint, SpecialTokens};
 pub use config_json::Family;
 pub use error::{PretrainedError, TensorProblem};
