@@ -2,9 +2,11 @@
 
 mod common;
 
-use common::{Ends, Party, SEED, masks, optimizer, rope, split, step_id};
-use fellrec::config::{OrNone, Trainable};
-use fellrec::data::{ClientData, UserSplit};
+use std::sync::Arc;
+
+use common::{ITEMS, Ends, Party, SEED, masks, optimizer, rope, split, step_id, texts};
+use fellrec::config::{OrNone, SplitConfig, Trainable};
+use fellrec::data::{ClientData, TrainingRows, UserSplit};
 use fellrec::ids::ItemId;
 use fellrec::ids::{ClientId, UserId};
 use fellrec::model::backbone::{Batch, backward};
@@ -13,16 +15,16 @@ use fellrec::model::cut::Place;
 use fellrec::model::spec::Params;
 use fellrec::model::start::StartingPoint;
 use fellrec::seed;
-use fellrec::split::{BlockStack, StepPlan};
+use fellrec::split::{BlockStack, StepPlan, unit_rows};
 use fellrec::training::{
-    AdamW, Examples, HistoryExamples, TrainablePart, clip_scale, learning_rate,
+    AdamW, Examples, HistoryExamples, TextExamples, TrainablePart, clip_scale, learning_rate,
 };
 use rand::Rng;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 const STEPS: u64 = 20;
 
-fn batches() -> Vec<Batch> {
+fn batches(ends: Ends) -> Vec<Batch> {
     let mut rng = seed::rng(SEED, "test histories", &[]);
     let users = (0..60).map(|user| {
         let length = rng.random_range(3..14);
@@ -30,7 +32,12 @@ fn batches() -> Vec<Batch> {
         UserSplit { user: UserId(user), train, validation: Vec::new(), test: Vec::new() }
     });
     let data = ClientData { client: ClientId(0), users: users.collect() };
-    let examples = HistoryExamples::new(&data, 8);
+    let examples: Box<dyn Examples> = match ends {
+        Ends::Texts => {
+            Box::new(TextExamples::among(&data, &TrainingRows::All, Arc::new(texts())))
+        }
+        Ends::Items | Ends::Language { .. } => Box::new(HistoryExamples::new(&data, 8)),
+    };
     let mut rng = seed::rng(SEED, "test batches", &[]);
     let rows = examples.epoch(3, &mut rng);
     rows.iter().map(|rows| examples.batch(rows, &mut rng, Device::Cpu)).collect()
@@ -114,7 +121,8 @@ fn train_unsplit(mut party: Party, batches: &[Batch], mu: f64) -> Trace {
     for step in 0..STEPS {
         let masks = masks(step);
         let loss = party.client.unsplit_step(&batches[step as usize], masks, |hidden| {
-            let inputs = BlockInputs { masks: Some(&masks), lengths_b: None };
+            let lengths_b = batches[step as usize].inputs.lengths();
+            let inputs = BlockInputs { masks: Some(&masks), lengths_b };
             bodies.iter().fold(hidden, |hidden, (_, stack)| stack.run(&hidden, inputs))
         });
         bodies.iter().for_each(|(part, _)| part.close_gradients());
@@ -134,6 +142,13 @@ fn train_unsplit(mut party: Party, batches: &[Batch], mu: f64) -> Trace {
     (losses, slices.iter().flat_map(tensors).collect())
 }
 
+/// An item table: rows of length 1.
+fn candidates() -> Tensor {
+    let mut rng = seed::rng(SEED, "test candidates", &[]);
+    let values: Vec<f32> = (0..ITEMS * 16).map(|_| rng.random_range(-1.0..1.0)).collect();
+    unit_rows(&Tensor::from_slice(&values).view([i64::from(ITEMS), 16]))
+}
+
 fn sorted((losses, mut tensors): Trace) -> Trace {
     tensors.sort();
     (losses, tensors)
@@ -141,14 +156,21 @@ fn sorted((losses, mut tensors): Trace) -> Trace {
 
 fn check(ends: Ends, trainable: Trainable) {
     tch::set_num_threads(1);
-    let batches = batches();
+    let batches = batches(ends);
+    let party = |cut: &SplitConfig, recompute| {
+        let mut party = Party::new(ends, trainable, cut, recompute);
+        if ends == Ends::Texts {
+            party.client.set_candidates(candidates());
+        }
+        party
+    };
     for k_front in 1..=4 {
         for k_back in 0..=4 - k_front {
             let cut = split(k_front, k_back, OrNone::None);
-            let whole = train_unsplit(Party::new(ends, trainable, &cut, false), &batches, 0.0);
+            let whole = train_unsplit(party(&cut, false), &batches, 0.0);
             assert!(whole.0[19] < whole.0[0], "training lowers the loss");
             for recompute in [false, true] {
-                let parts = train_split(Party::new(ends, trainable, &cut, recompute), &batches);
+                let parts = train_split(party(&cut, recompute), &batches);
                 assert_eq!(
                     sorted(parts),
                     sorted(whole.clone()),
@@ -179,11 +201,22 @@ fn untied_language_model_lora() {
     check(Ends::Language { tied: false }, Trainable::Lora);
 }
 
+/// method.md 6.2: texts of different lengths, the item table given and frozen.
+#[test]
+fn texts_full_training() {
+    check(Ends::Texts, Trainable::Full);
+}
+
+#[test]
+fn texts_lora() {
+    check(Ends::Texts, Trainable::Lora);
+}
+
 /// protocol.md 4: a chain of stages equals the unsplit model as well.
 #[test]
 fn a_body_in_two_stages() {
     tch::set_num_threads(1);
-    let batches = batches();
+    let batches = batches(Ends::Items);
     let stages = split(1, 1, OrNone::Some(vec![(1, 2), (2, 3)]));
     let party = || Party::new(Ends::Items, Trainable::Full, &stages, false);
     assert_eq!(train_split(party(), &batches), train_unsplit(party(), &batches, 0.0));
@@ -193,7 +226,7 @@ fn a_body_in_two_stages() {
 #[test]
 fn the_proximal_term_is_the_same_on_both_sides_of_the_cut() {
     tch::set_num_threads(1);
-    let batches = batches();
+    let batches = batches(Ends::Items);
     for trainable in [Trainable::Full, Trainable::Lora] {
         let cut = split(1, 1, OrNone::None);
         let party = |mu| Party::proximal(Ends::Items, trainable, &cut, false, mu);
@@ -207,7 +240,6 @@ fn the_proximal_term_is_the_same_on_both_sides_of_the_cut() {
 #[test]
 fn chunked_loss_has_the_gradient_of_cross_entropy() {
     use fellrec::model::backbone::cross_entropy;
-    use tch::Tensor;
     tch::manual_seed(1);
     let rows = Tensor::randn([7, 5], (Kind::Float, Device::Cpu)).set_requires_grad(true);
     let table = Tensor::randn([11, 5], (Kind::Float, Device::Cpu)).set_requires_grad(true);

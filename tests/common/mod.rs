@@ -4,7 +4,10 @@
 
 pub mod federation;
 
-use fellrec::config::{LoraConfig, ModelConfig, OptimizerConfig, OrNone, SplitConfig, Trainable};
+use fellrec::config::{
+    LoraConfig, ModelConfig, OptimizerConfig, OrNone, RecformerConfig, SplitConfig, Trainable,
+};
+use fellrec::data::{Catalogue, Item, ItemTexts};
 use fellrec::ids::{ClientId, Round, StepId};
 use fellrec::model::architecture::{Architecture, BlockKind};
 use fellrec::model::backbone::Backbone;
@@ -13,6 +16,7 @@ use fellrec::model::cut::{Cut, Place};
 use fellrec::model::item_tokens::ItemTokens;
 use fellrec::model::layout::Layout;
 use fellrec::model::mask::MaskSeed;
+use fellrec::model::recformer::RecFormer;
 use fellrec::model::rope::RopeTable;
 use fellrec::model::start::StartingPoint;
 use fellrec::split::{BodySession, ClientModel, ClientSettings};
@@ -71,6 +75,35 @@ pub fn optimizer() -> OptimizerConfig {
 pub enum Ends {
     Items,
     Language { tied: bool },
+    Texts,
+}
+
+pub const ITEMS: u32 = 30;
+
+pub fn recformer() -> RecformerConfig {
+    let text = r#"
+        window = 6
+        max_items = 4
+        max_tokens = 48
+        max_attribute_tokens = 12
+        temperature = 0.05
+        table_batch = 7
+        table_traffic_mib = 1
+        freeze_table_from = "none"
+    "#;
+    toml::from_str(text).expect("the text is a recformer section")
+}
+
+/// Titles of different lengths, every third item without a category.
+pub fn texts() -> ItemTexts {
+    let item = |n: u32| Item {
+        key: n.to_string(),
+        title: "ab cd ef gh ij".chars().cycle().skip(n as usize % 10).take(3 + n as usize).collect(),
+        category: if n.is_multiple_of(3) { String::new() } else { format!("c{}|x", n % 5) },
+    };
+    let catalogue = Catalogue { items: (0..ITEMS).map(item).collect() };
+    let texts = ItemTexts::new(&catalogue, &model(Trainable::Full), &recformer());
+    texts.expect("the titles can be tokenized")
 }
 
 pub fn architecture(ends: Ends, model: &ModelConfig) -> Architecture {
@@ -78,6 +111,7 @@ pub fn architecture(ends: Ends, model: &ModelConfig) -> Architecture {
         Ends::Items => Architecture::llama(model, 40),
         Ends::Language { tied: true } => Architecture::llama(model, 30),
         Ends::Language { tied: false } => Architecture::llama(model, 30).untied(),
+        Ends::Texts => Architecture::recformer(model, &recformer(), texts().vocab()),
     }
 }
 
@@ -89,6 +123,12 @@ pub fn backbone(ends: Ends, architecture: &Architecture) -> Box<dyn Backbone> {
             Box::new(ItemTokens::new(architecture, &titles, Device::Cpu))
         }
         Ends::Language { .. } => Box::new(CausalLm::new(architecture)),
+        Ends::Texts => {
+            let BlockKind::Encoder(encoder) = &architecture.blocks else {
+                panic!("a RecFormer has encoder blocks");
+            };
+            Box::new(RecFormer::new(architecture, encoder, recformer().max_items))
+        }
     }
 }
 
@@ -153,7 +193,12 @@ impl Party {
             &layout,
             base.share(),
             &rope,
-            ClientSettings { recompute, dropout: model.dropout, loss_chunk: 5, cosine: None },
+            ClientSettings {
+                recompute,
+                dropout: model.dropout,
+                loss_chunk: 5,
+                cosine: (ends == Ends::Texts).then_some(recformer().temperature),
+            },
             part(Place::Front),
             part(Place::Back),
         );
