@@ -48,8 +48,8 @@ fn ndcg(ended: &Ended) -> (f64, f64) {
 #[test]
 fn a_federation_learns_to_write_titles() {
     let sets = [
-        "federation.rounds=12",
-        "evaluation.every=4",
+        "federation.rounds=24",
+        "evaluation.every=8",
         "evaluation.validation_users=none",
         "training.local_epochs=2",
         "model.hidden=32",
@@ -67,7 +67,7 @@ fn a_federation_learns_to_write_titles() {
             _ => None,
         })
         .collect();
-    assert!(losses[11] < losses[0] / 2.0, "{losses:?}");
+    assert!(losses[23] < losses[0] / 2.0, "{losses:?}");
     let (before, after) = ndcg(&ended);
     assert!(after > 1.3 * before, "test NDCG@10 was {before}, is {after}");
 }
