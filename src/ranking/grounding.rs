@@ -128,10 +128,12 @@ impl GammaSearch {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand::Rng;
 
     use super::*;
     use crate::data::UserSplit;
     use crate::ids::UserId;
+    use crate::seed;
 
     fn items(ids: &[u32]) -> Vec<ItemId> {
         ids.iter().copied().map(ItemId).collect()
@@ -205,10 +207,14 @@ mod tests {
     #[test]
     fn equal_titles_are_equally_far_and_go_by_item_id() {
         let (twin, width) = (CHUNK + 5, 37);
-        let _ = tch::manual_seed(7);
-        let catalogue = Tensor::randn([CHUNK + 9, width], (Kind::Float, tch::Device::Cpu));
+        let mut rng = seed::rng(7, "test", &[]);
+        let mut random = |rows: i64| {
+            let values: Vec<f32> =
+                (0..rows * width).map(|_| rng.random_range(-1.0..1.0_f32)).collect();
+            Tensor::from_slice(&values).view([rows, width])
+        };
+        let (catalogue, generated) = (random(CHUNK + 9), random(2));
         catalogue.get(twin).copy_(&catalogue.get(3));
-        let generated = Tensor::randn([2, width], (Kind::Float, tch::Device::Cpu));
         let found = values(&distances(&generated, &catalogue));
         for of_query in found.chunks(CHUNK as usize + 9) {
             assert_eq!(of_query[3].to_bits(), of_query[twin as usize].to_bits());

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test binary uses its share of these helpers")]
 
 pub mod federation;
+pub mod link;
 
 use fellrec::config::{
     LoraConfig, ModelConfig, OptimizerConfig, OrNone, RecformerConfig, SplitConfig, Trainable,
@@ -158,6 +159,11 @@ impl Party {
         Self::proximal(ends, trainable, split, recompute, 0.0)
     }
 
+    /// With start weights of a standard deviation of 0.3: logits that differ.
+    pub fn sharpened(ends: Ends, trainable: Trainable, split: &SplitConfig) -> Self {
+        Self::built(&ModelConfig { init_std: 0.3, ..model(trainable) }, ends, split, false, 0.0)
+    }
+
     /// With the proximal term `mu / 2 * ||Theta - Theta_start||^2`.
     pub fn proximal(
         ends: Ends,
@@ -166,8 +172,18 @@ impl Party {
         recompute: bool,
         mu: f64,
     ) -> Self {
-        let model = model(trainable);
-        let architecture = architecture(ends, &model);
+        Self::built(&model(trainable), ends, split, recompute, mu)
+    }
+
+    fn built(
+        model: &ModelConfig,
+        ends: Ends,
+        split: &SplitConfig,
+        recompute: bool,
+        mu: f64,
+    ) -> Self {
+        let trainable = model.trainable;
+        let architecture = architecture(ends, model);
         let backbone = backbone(ends, &architecture);
         let cut = Cut::new(architecture.layers, split);
         let layout = Layout::new(&architecture, trainable, &lora(), cut, backbone.as_ref());
