@@ -9,6 +9,7 @@ use common::link::LocalLink;
 use common::{Ends, Party, SEED, split};
 use fellrec::config::{GenerationConfig, OrNone, SplitConfig, Trainable};
 use fellrec::generation::{BeamSearch, GenerationPlan, Hypothesis, embed, generate};
+use fellrec::model::backbone::Inputs;
 use fellrec::seed;
 use fellrec::split::{ClientModel, SplitError};
 use fellrec::training::BodyLink;
@@ -77,7 +78,7 @@ async fn without_caches(model: &ClientModel, link: &mut LocalLink) -> Vec<Vec<Hy
             let ids: Vec<i64> = texts.iter().flatten().map(|id| i64::from(*id)).collect();
             let ids_bt = Tensor::from_slice(&ids).view([-1, width]);
             let ends = model.ends();
-            let mut hidden = model.evaluate_front(&ends, &ids_bt);
+            let mut hidden = model.evaluate_front(&ends, &Inputs::Ids(ids_bt));
             for stage in 0..plan.stages {
                 hidden = link.evaluate(stage, hidden).await.expect("legal").value;
             }

@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{ITEMS, Ends, Party, SEED, optimizer, recformer, split, texts};
+use common::{Ends, ITEMS, Party, SEED, optimizer, recformer, split, texts};
 use fellrec::config::{Layers, Loaded, OrNone, Trainable};
 use fellrec::cost::ClientCost;
 use fellrec::data::{ClientData, TrainingRows, UserSplit};
@@ -136,7 +136,8 @@ fn a_row_is_the_state_of_the_items_own_first_token_whatever_is_encoded_beside_it
         let hidden = client.evaluate_front(&ends, &inputs);
         let hidden = link.stages[0].evaluate(&hidden).expect("shapes agree");
         let alone = client.last_hidden(&hidden, &Tensor::from_slice(&[0i64])).expect("as well");
-        let difference = largest_difference(&unit_rows(&alone), &table_vd.narrow(0, item.into(), 1));
+        let difference =
+            largest_difference(&unit_rows(&alone), &table_vd.narrow(0, item.into(), 1));
         assert!(difference < 1e-5, "item {item}: {difference}");
     }
     assert!(!table_vd.requires_grad());

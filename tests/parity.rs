@@ -15,6 +15,7 @@ use fellrec::config::{GenerationConfig, OrNone, SplitConfig, Trainable};
 use fellrec::generation::{GenerationPlan, generate};
 use fellrec::ids::ClientId;
 use fellrec::model::architecture::BlockKind;
+use fellrec::model::backbone::Inputs;
 use fellrec::model::causal_lm::CausalLm;
 use fellrec::model::cut::{Cut, Place};
 use fellrec::model::layout::{Layout, model_specs};
@@ -79,7 +80,7 @@ fn party(checkpoint: &Arc<Checkpoint>, cut: &SplitConfig) -> (ClientModel, Local
         BodySession::new(ClientId(0), 0, &layout, place, &base, rope.share(), false, nothing())
     };
     let stages = (0..layout.cut.stages().len()).map(stage).collect();
-    let settings = ClientSettings { recompute: false, dropout: 0.0, loss_chunk: 64 };
+    let settings = ClientSettings { recompute: false, dropout: 0.0, loss_chunk: 64, cosine: None };
     let ends = Box::new(CausalLm::new(&layout.architecture));
     let base = base(&[Place::Front, Place::Back]);
     let client = ClientModel::new(ends, &layout, base, &rope, settings, nothing(), nothing());
@@ -93,7 +94,8 @@ fn cuts() -> [SplitConfig; 3] {
 /// Logits of the last position.
 fn logits(client: &ClientModel, link: &mut LocalLink, ids: &[i64]) -> Tensor {
     let ends = client.ends();
-    let mut hidden = client.evaluate_front(&ends, &Tensor::from_slice(ids).unsqueeze(0));
+    let ids_bt = Tensor::from_slice(ids).unsqueeze(0);
+    let mut hidden = client.evaluate_front(&ends, &Inputs::Ids(ids_bt));
     for stage in 0..link.stages.len() {
         let answer = actix::System::new().block_on(link.evaluate(stage, hidden));
         hidden = answer.expect("legal").value;

@@ -99,7 +99,12 @@ pub fn recformer() -> RecformerConfig {
 pub fn texts() -> ItemTexts {
     let item = |n: u32| Item {
         key: n.to_string(),
-        title: "ab cd ef gh ij".chars().cycle().skip(n as usize % 10).take(3 + n as usize).collect(),
+        title: "ab cd ef gh ij"
+            .chars()
+            .cycle()
+            .skip(n as usize % 10)
+            .take(3 + n as usize)
+            .collect(),
         category: if n.is_multiple_of(3) { String::new() } else { format!("c{}|x", n % 5) },
     };
     let catalogue = Catalogue { items: (0..ITEMS).map(item).collect() };
