@@ -155,3 +155,14 @@ proptest! {
         let _ = Slice::read(&path);
     }
 }
+
+/// A back without blocks, norm and adapters, as under an encoder with `split.k_back = 0`.
+#[test]
+fn a_slice_without_tensors_is_written_and_read() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("empty.safetensors");
+    for metadata in [BTreeMap::new(), BTreeMap::from([("round".to_owned(), "3".to_owned())])] {
+        Slice::default().write(&path, &metadata).expect("writable");
+        assert!(Slice::read(&path).expect("its own file").tensors.is_empty());
+    }
+}

@@ -60,7 +60,7 @@ pub enum SliceFileError {
 }
 
 impl Slice {
-    /// Writes a safetensors file. Waiting until it is on the disk is the commit's business.
+    /// Writes a safetensors file; a slice without tensors goes without its metadata. Waiting until it is on the disk is the commit's business.
     ///
     /// The header's key order is not fixed, so files of equal slices may differ; compare
     /// [`Slice::digest`]. The file appears in place: a commit writes into a folder that it renames.
@@ -85,8 +85,10 @@ impl Slice {
                 TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| bad_format(path, e))?;
             views.push((*name, view));
         }
-        let metadata: HashMap<_, _> = metadata.clone().into_iter().collect();
-        safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| bad_format(path, e))
+        // The library writes no valid header for metadata without a tensor.
+        let metadata = Some(metadata).filter(|metadata| !views.is_empty() && !metadata.is_empty());
+        let metadata: Option<HashMap<_, _>> = metadata.map(|m| m.clone().into_iter().collect());
+        safetensors::serialize_to_file(views, metadata, path).map_err(|e| bad_format(path, e))
     }
 
     /// Reads a file that [`Slice::write`] wrote, onto the CPU.
