@@ -66,7 +66,7 @@ pub enum SystemError {
     Blueprint(#[from] BlueprintError),
     /// The model to start from could not be read.
     #[error("model.checkpoint")]
-    Pretrained(#[from] PretrainedError),
+    Pretrained(#[source] Box<PretrainedError>),
     /// The config cannot be hashed or stored.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -79,6 +79,12 @@ pub enum SystemError {
     /// The supervisor ended without a word.
     #[error("the supervisor ended by a defect; `fellrec resume` goes on from the last commit")]
     SupervisorLost,
+}
+
+impl From<PretrainedError> for SystemError {
+    fn from(error: PretrainedError) -> Self {
+        Self::Pretrained(Box::new(error))
+    }
 }
 
 /// A federation that is running in this process.

@@ -40,7 +40,7 @@ pub enum BlueprintError {
     Config(#[from] ConfigError),
     /// The checkpoint is none, or none of its architecture.
     #[error("model.checkpoint")]
-    Pretrained(#[from] PretrainedError),
+    Pretrained(#[source] Box<PretrainedError>),
     /// The checkpoint brings no tokenizer and none is configured.
     #[error("{folder} (model.checkpoint) holds no tokenizer.json; set model.tokenizer")]
     NoTokenizer {
@@ -104,6 +104,12 @@ pub enum BlueprintError {
         /// GPUs that libtorch sees.
         found: i64,
     },
+}
+
+impl From<PretrainedError> for BlueprintError {
+    fn from(error: PretrainedError) -> Self {
+        Self::Pretrained(Box::new(error))
+    }
 }
 
 /// A run before it starts.

@@ -81,7 +81,7 @@ pub enum CheckpointError {
     },
     /// The start of the run could not be read.
     #[error(transparent)]
-    Pretrained(#[from] PretrainedError),
+    Pretrained(Box<PretrainedError>),
     /// No commit of the round is there.
     #[error("{path} holds no state of round {round}")]
     Missing {
@@ -90,6 +90,12 @@ pub enum CheckpointError {
         /// Round that was asked for.
         round: Round,
     },
+}
+
+impl From<PretrainedError> for CheckpointError {
+    fn from(error: PretrainedError) -> Self {
+        Self::Pretrained(Box::new(error))
+    }
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {

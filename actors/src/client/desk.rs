@@ -54,7 +54,7 @@ pub enum ClientError {
     Refused(#[from] CollectionError),
     /// The base model could not be read.
     #[error(transparent)]
-    Pretrained(#[from] PretrainedError),
+    Pretrained(Box<PretrainedError>),
     /// The embeddings of the catalogue could not be kept.
     #[error("failed to keep the embeddings of the catalogue")]
     Embeddings(#[from] SliceFileError),
@@ -69,6 +69,12 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
+}
+
+impl From<PretrainedError> for ClientError {
+    fn from(error: PretrainedError) -> Self {
+        Self::Pretrained(Box::new(error))
+    }
 }
 
 /// Addresses at the supervisor that a client needs.
