@@ -5,16 +5,14 @@ mod common;
 
 use std::num::NonZeroU32;
 
-use common::link::LocalLink;
+use common::link::{LocalLink, without_caches};
 use common::{Ends, Party, SEED, split};
 use fellrec::config::{GenerationConfig, OrNone, SplitConfig, Trainable};
-use fellrec::generation::{BeamSearch, GenerationPlan, Hypothesis, embed, generate};
-use fellrec::model::backbone::Inputs;
+use fellrec::generation::{GenerationPlan, Hypothesis, embed, generate};
 use fellrec::seed;
 use fellrec::split::{ClientModel, SplitError};
-use fellrec::training::BodyLink;
 use rand::Rng;
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
 const END: [u32; 5] = [2, 7, 11, 19, 23];
 
@@ -66,36 +64,6 @@ fn over_any_cut_equals_without_it_bit_for_bit() {
     }
 }
 
-/// The same search with every text run anew at every step: no caches anywhere.
-async fn without_caches(model: &ClientModel, link: &mut LocalLink) -> Vec<Vec<Hypothesis>> {
-    let plan = plan(1, link.stages.len());
-    let mut found = Vec::new();
-    for prompt in prompts() {
-        let mut search = BeamSearch::new(1, &plan.end, &plan.search);
-        let mut texts = vec![prompt];
-        loop {
-            let width = texts[0].len() as i64;
-            let ids: Vec<i64> = texts.iter().flatten().map(|id| i64::from(*id)).collect();
-            let ids_bt = Tensor::from_slice(&ids).view([-1, width]);
-            let ends = model.ends();
-            let mut hidden = model.evaluate_front(&ends, &Inputs::Ids(ids_bt));
-            for stage in 0..plan.stages {
-                hidden = link.evaluate(stage, hidden).await.expect("legal").value;
-            }
-            let rows = Tensor::arange(texts.len() as i64, (Kind::Int64, Device::Cpu));
-            let last = (rows + 1) * width - 1;
-            let scores = model.evaluate_back(&ends, &hidden, &last).expect("legal");
-            let Some(step) = search.advance(&scores.log_softmax(-1, Kind::Float)) else { break };
-            let text = |(parent, token): (&i64, &i64)| {
-                [&texts[*parent as usize][..], &[*token as u32]].concat()
-            };
-            texts = step.parents.iter().zip(&step.tokens).map(text).collect();
-        }
-        found.extend(search.finish());
-    }
-    found
-}
-
 fn assert_close(left: &[Vec<Hypothesis>], right: &[Vec<Hypothesis>]) {
     for (left, right) in left.iter().flatten().zip(right.iter().flatten()) {
         assert_eq!(left.tokens, right.tokens);
@@ -107,7 +75,7 @@ fn assert_close(left: &[Vec<Hypothesis>], right: &[Vec<Hypothesis>]) {
 #[test]
 fn caches_and_batches_change_no_text() {
     let (client, mut link) = client_and_link(&cut());
-    let reference = block_on(without_caches(&client, &mut link));
+    let reference = block_on(without_caches(&client, &mut link, &prompts(), &plan(1, 1))).expect("legal");
     for batch in [1, 3, 100] {
         assert_close(&written(&cut(), batch, Vec::new()), &reference);
     }

@@ -1,10 +1,14 @@
 //! A client's way to stages of its own thread: no actors, no mailboxes.
 
+use fellrec::generation::{BeamSearch, GenerationPlan, Hypothesis};
 use fellrec::ids::{ClientId, StepId};
+use fellrec::model::backbone::Inputs;
 use fellrec::split::{
-    BodyGradient, BodySession, DecodePool, DecodeTurn, HiddenStates, SplitError, StepPlan,
+    BodyGradient, BodySession, ClientModel, DecodePool, DecodeTurn, HiddenStates, SplitError,
+    StepPlan,
 };
 use fellrec::training::{BodyLink, Timed};
+use tch::{Kind, Tensor, no_grad};
 
 /// Stages with their decode caches.
 pub struct LocalLink {
@@ -87,4 +91,39 @@ impl BodyLink for LocalLink {
     }
 
     fn progress(&mut self, _step: StepId, _of: u64) {}
+}
+
+/// What `fellrec::generation::generate` writes, with every text run anew at every step: no caches
+/// anywhere, one prompt at a time.
+pub async fn without_caches(
+    model: &ClientModel,
+    link: &mut LocalLink,
+    prompts: &[Vec<u32>],
+    plan: &GenerationPlan,
+) -> Result<Vec<Vec<Hypothesis>>, SplitError> {
+    let mut found = Vec::new();
+    for prompt in prompts {
+        let mut search = BeamSearch::new(1, &plan.end, &plan.search);
+        let mut texts = vec![prompt.clone()];
+        loop {
+            let width = texts[0].len() as i64;
+            let ids: Vec<i64> = texts.iter().flatten().map(|id| i64::from(*id)).collect();
+            let ids_bt = Tensor::from_slice(&ids).view([-1, width]);
+            let ends = no_grad(|| model.ends());
+            let mut hidden = model.evaluate_front(&ends, &Inputs::Ids(ids_bt));
+            for stage in 0..plan.stages {
+                hidden = link.evaluate(stage, hidden).await?.value;
+            }
+            let rows = Tensor::arange(texts.len() as i64, (Kind::Int64, plan.device));
+            let last = (rows + 1) * width - 1;
+            let scores = model.evaluate_back(&ends, &hidden, &last)?;
+            let Some(step) = search.advance(&scores.log_softmax(-1, Kind::Float)) else { break };
+            let text = |(parent, token): (&i64, &i64)| {
+                [&texts[*parent as usize][..], &[*token as u32]].concat()
+            };
+            texts = step.parents.iter().zip(&step.tokens).map(text).collect();
+        }
+        found.extend(search.finish());
+    }
+    Ok(found)
 }

@@ -37,7 +37,7 @@ pub fn model(trainable: Trainable) -> ModelConfig {
         rope_theta = 10000.0
         norm_eps = 1e-6
         init_std = 0.02
-        vocab = 40
+        vocab = 30
         checkpoint = "none"
         tokenizer = "none"
         max_title_tokens = 4
@@ -115,8 +115,8 @@ pub fn texts() -> ItemTexts {
 pub fn architecture(ends: Ends, model: &ModelConfig) -> Architecture {
     match ends {
         Ends::Items => Architecture::llama(model, 40),
-        Ends::Language { tied: true } => Architecture::llama(model, 30),
-        Ends::Language { tied: false } => Architecture::llama(model, 30).untied(),
+        Ends::Language { tied: true } => Architecture::llama(model, model.vocab),
+        Ends::Language { tied: false } => Architecture::llama(model, model.vocab).untied(),
         Ends::Texts => Architecture::recformer(model, &recformer(), texts().vocab()),
     }
 }
@@ -138,11 +138,11 @@ pub fn backbone(ends: Ends, architecture: &Architecture) -> Box<dyn Backbone> {
     }
 }
 
-/// Rotary tables of 64 positions.
+/// Rotary tables of 256 positions.
 pub fn rope(architecture: &Architecture) -> RopeTable {
     match &architecture.blocks {
         BlockKind::Decoder(decoder) => {
-            RopeTable::new(64, architecture.head_dim, &decoder.rope, Kind::Float, Device::Cpu)
+            RopeTable::new(256, architecture.head_dim, &decoder.rope, Kind::Float, Device::Cpu)
         }
         BlockKind::Encoder(_) => RopeTable::empty(),
     }
@@ -180,7 +180,8 @@ impl Party {
         Self::built(&model(trainable), ends, split, recompute, mu)
     }
 
-    fn built(
+    /// Of any size.
+    pub fn built(
         model: &ModelConfig,
         ends: Ends,
         split: &SplitConfig,
