@@ -34,9 +34,7 @@ fn plan(batch: usize) -> GenerationPlan {
 
 fn prompts(users: usize) -> Vec<Vec<u32>> {
     let mut rng = seed::rng(SEED, "bench prompts", &[]);
-    (0..users)
-        .map(|_| (0..PROMPT_TOKENS).map(|_| rng.random_range(0..VOCAB)).collect())
-        .collect()
+    (0..users).map(|_| (0..PROMPT_TOKENS).map(|_| rng.random_range(0..VOCAB)).collect()).collect()
 }
 
 fn decode(criterion: &mut Criterion) {

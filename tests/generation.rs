@@ -75,7 +75,8 @@ fn assert_close(left: &[Vec<Hypothesis>], right: &[Vec<Hypothesis>]) {
 #[test]
 fn caches_and_batches_change_no_text() {
     let (client, mut link) = client_and_link(&cut());
-    let reference = block_on(without_caches(&client, &mut link, &prompts(), &plan(1, 1))).expect("legal");
+    let reference =
+        block_on(without_caches(&client, &mut link, &prompts(), &plan(1, 1))).expect("legal");
     for batch in [1, 3, 100] {
         assert_close(&written(&cut(), batch, Vec::new()), &reference);
     }

@@ -1,11 +1,12 @@
 //! Causal grouped-query self-attention.
 //!
-//! Shapes: B = batch, T = tokens, D = hidden width, H = heads, E = head width, C = cached columns.
+//! Shapes: B = batch, T = tokens, D = hidden width, H = heads, E = head width, R = rows.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::architecture::{Architecture, Decoder};
 use super::block::BlockInputs;
+use super::key_values::{KeyValues, NewToken};
 use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::rope::RopeTable;
@@ -24,36 +25,6 @@ pub struct Attention {
     head_norms: Option<(RmsNorm, RmsNorm)>,
     heads: i64,
     kv_heads: i64,
-}
-
-/// Keys and values of the tokens so far, `[B, H, C, E]` with H the key-value heads.
-#[derive(Debug)]
-pub struct KeyValues {
-    keys: Tensor,
-    values: Tensor,
-}
-
-impl KeyValues {
-    /// Every row goes on from the row that `parents_b` names; rows that nobody names are dropped.
-    pub fn reorder(&mut self, parents_b: &Tensor) {
-        self.keys = self.keys.index_select(0, parents_b);
-        self.values = self.values.index_select(0, parents_b);
-    }
-
-    /// Bytes of keys and values.
-    pub fn bytes(&self) -> u64 {
-        let bytes = |t: &Tensor| (t.numel() * t.kind().elt_size_in_bytes()) as u64;
-        bytes(&self.keys) + bytes(&self.values)
-    }
-}
-
-/// Where one new token of every row stands.
-#[derive(Debug)]
-pub struct NewToken {
-    /// Its position in its own text, `[B]`.
-    pub positions_b: Tensor,
-    /// Which columns, its own included, each row attends to, `[B, 1, 1, C + 1]` of bool; `None` is all.
-    pub visible: Option<Tensor>,
 }
 
 impl Attention {
@@ -81,7 +52,8 @@ impl Attention {
 
     /// `[B, T, D]` to `[B, T, D]`.
     pub fn forward(&self, x_btd: &Tensor, rope: &RopeTable, inputs: &BlockInputs<'_>) -> Tensor {
-        self.prefill(x_btd, rope, inputs).0
+        let (q_bhte, k_bhte, v_bhte) = self.rotated(x_btd, rope, inputs);
+        self.o.forward(&self.mix(&q_bhte, &k_bhte, &v_bhte), inputs.masks)
     }
 
     /// As [`Attention::forward`], and the keys and values that tokens to come attend to.
@@ -91,27 +63,39 @@ impl Attention {
         rope: &RopeTable,
         inputs: &BlockInputs<'_>,
     ) -> (Tensor, KeyValues) {
-        let (q_bhte, k_bhte, v_bhte) = self.project(x_btd, inputs);
-        let (q_bhte, keys) = (rope.apply(&q_bhte), rope.apply(&k_bhte));
-        let cache = KeyValues { keys, values: v_bhte };
-        (self.attend(&q_bhte, &cache, None, true, inputs), cache)
+        let (q_bhte, k_bhte, v_bhte) = self.rotated(x_btd, rope, inputs);
+        let mixed_btd = self.mix(&q_bhte, &k_bhte, &v_bhte);
+        let cache = KeyValues::of_prompts(&k_bhte, &v_bhte);
+        (self.o.forward(&mixed_btd, inputs.masks), cache)
     }
 
-    /// One new token a row `[B, 1, D]`, which attends to the cache and itself and joins the cache.
+    /// One new token a row `[R, 1, D]`, which attends to the cache and itself and joins the cache.
     pub fn extend(
         &self,
-        x_btd: &Tensor,
+        x_r1d: &Tensor,
         rope: &RopeTable,
         token: &NewToken,
         cache: &mut KeyValues,
     ) -> Tensor {
-        let inputs = BlockInputs::default();
-        let (q_bhte, k_bhte, v_bhte) = self.project(x_btd, &inputs);
-        let q_bhte = rope.apply_at(&q_bhte, &token.positions_b);
-        let k_bhte = rope.apply_at(&k_bhte, &token.positions_b);
-        cache.keys = Tensor::cat(&[&cache.keys, &k_bhte], 2);
-        cache.values = Tensor::cat(&[&cache.values, &v_bhte], 2);
-        self.attend(&q_bhte, cache, token.visible.as_ref(), false, &inputs)
+        let (q_rh1e, k_rh1e, v_rh1e) = self.project(x_r1d, &BlockInputs::default());
+        let q_rh1e = rope.apply_at(&q_rh1e, &token.positions_r);
+        cache.push(rope.apply_at(&k_rh1e, &token.positions_r), v_rh1e);
+        let (rows, _, _, width) = q_rh1e.size4().expect("heads have four dimensions");
+        let group = self.heads / self.kv_heads;
+        let q_rkge = q_rh1e.reshape([rows, self.kv_heads, group, width]);
+        let mixed_r1d = cache.attend(&q_rkge, token).reshape([rows, 1, -1]);
+        self.o.forward(&mixed_r1d, None)
+    }
+
+    /// Queries, keys and values `[B, H, T, E]` of whole sequences.
+    fn rotated(
+        &self,
+        x_btd: &Tensor,
+        rope: &RopeTable,
+        inputs: &BlockInputs<'_>,
+    ) -> (Tensor, Tensor, Tensor) {
+        let (q_bhte, k_bhte, v_bhte) = self.project(x_btd, inputs);
+        (rope.apply(&q_bhte), rope.apply(&k_bhte), v_bhte)
     }
 
     /// Queries, keys and values `[B, H, T, E]`, not yet rotated.
@@ -128,27 +112,19 @@ impl Attention {
         (q_bhte, k_bhte, split(&self.v, self.kv_heads, None))
     }
 
-    fn attend(
-        &self,
-        q_bhte: &Tensor,
-        cache: &KeyValues,
-        visible: Option<&Tensor>,
-        causal: bool,
-        inputs: &BlockInputs<'_>,
-    ) -> Tensor {
+    /// Causal attention of a whole sequence, `[B, T, H * E]`.
+    fn mix(&self, q_bhte: &Tensor, k_bhte: &Tensor, v_bhte: &Tensor) -> Tensor {
         let (batch, _, length, _) = q_bhte.size4().expect("heads have four dimensions");
-        debug_assert!(visible.is_none_or(|mask| mask.kind() == Kind::Bool));
         let mixed_bhte = Tensor::scaled_dot_product_attention(
             q_bhte,
-            &cache.keys,
-            &cache.values,
-            visible,
+            k_bhte,
+            v_bhte,
+            None::<&Tensor>,
             0.0,
-            causal,
+            true,
             None,
             self.kv_heads < self.heads,
         );
-        let mixed_btd = mixed_bhte.transpose(1, 2).reshape([batch, length, -1]);
-        self.o.forward(&mixed_btd, inputs.masks)
+        mixed_bhte.transpose(1, 2).reshape([batch, length, -1])
     }
 }

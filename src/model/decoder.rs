@@ -5,8 +5,9 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::architecture::{Architecture, Decoder};
-use super::attention::{Attention, KeyValues, NewToken};
+use super::attention::Attention;
 use super::block::BlockInputs;
+use super::key_values::{KeyValues, NewToken};
 use super::linear::adapter_specs;
 use super::mlp::Mlp;
 use super::norm::RmsNorm;

@@ -9,6 +9,7 @@ pub mod cut;
 pub mod decoder;
 pub mod encoder;
 pub mod item_tokens;
+pub mod key_values;
 pub mod layout;
 pub mod linear;
 pub mod mask;

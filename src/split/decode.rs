@@ -4,14 +4,16 @@
 //! keys and values on the client, every stage of the body on its shard; the beams are re-ordered on
 //! all of them alike (protocol.md 5).
 //!
-//! Shapes: B = rows, T = tokens of the longest prompt, D = hidden width.
+//! Shapes: B = prompts, T = tokens of the longest, R = rows that continue them, D = hidden width.
 
-use tch::{Kind, Tensor, no_grad};
+use std::collections::BTreeSet;
+
+use tch::{Device, Kind, Tensor, no_grad};
 
 use super::SplitError;
 use super::hidden::HiddenStates;
 use super::stack::BlockStack;
-use crate::model::attention::{KeyValues, NewToken};
+use crate::model::key_values::{KeyValues, NewToken, RowsOfPrompts};
 
 /// One step of a decoding, as every side is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,14 +30,15 @@ pub struct DecodeTurn {
 #[derive(Debug)]
 pub struct DecodeCache {
     layers: Vec<KeyValues>,
-    /// Tokens of every row's prompt, `[B]`.
-    lengths_b: Tensor,
+    /// Tokens of every prompt.
+    lengths: Vec<i64>,
+    /// Prompt that each row continues.
+    prompts_r: Vec<i64>,
     /// T, the columns that prompts take, padding included.
     prompt_columns: i64,
-    /// Columns of written tokens.
+    /// Tokens that every row has written.
     written: i64,
-    /// Whether some prompt is shorter than the others, so that its padding has to be masked.
-    padded: bool,
+    device: Device,
 }
 
 impl DecodeCache {
@@ -46,32 +49,56 @@ impl DecodeCache {
 
     /// Rows that are decoded.
     pub fn rows(&self) -> i64 {
-        self.lengths_b.size()[0]
+        self.prompts_r.len() as i64
     }
 
     fn reorder(&mut self, parents: &[i64]) {
-        let same = parents.len() as i64 == self.rows()
-            && parents.iter().enumerate().all(|(row, parent)| row as i64 == *parent);
-        if same {
+        self.prompts_r = parents.iter().map(|parent| self.prompts_r[*parent as usize]).collect();
+        let parents_r = Tensor::from_slice(parents).to_device(self.device);
+        self.layers.iter_mut().for_each(|layer| layer.reorder(&parents_r));
+        self.drop_finished();
+    }
+
+    /// Drops prompts that no row continues, a quarter of them at a time: dropping copies the others.
+    fn drop_finished(&mut self) {
+        let live: BTreeSet<i64> = self.prompts_r.iter().copied().collect();
+        if live.len() * 4 > self.lengths.len() * 3 {
             return;
         }
-        let parents_b = Tensor::from_slice(parents).to_device(self.lengths_b.device());
-        self.lengths_b = self.lengths_b.index_select(0, &parents_b);
-        self.layers.iter_mut().for_each(|layer| layer.reorder(&parents_b));
+        let kept: Vec<i64> = live.into_iter().collect();
+        let place =
+            |prompt: &i64| kept.binary_search(prompt).expect("some row continues it") as i64;
+        self.prompts_r = self.prompts_r.iter().map(place).collect();
+        self.lengths = kept.iter().map(|prompt| self.lengths[*prompt as usize]).collect();
+        let kept_p = Tensor::from_slice(&kept).to_device(self.device);
+        self.layers.iter_mut().for_each(|layer| layer.keep_prompts(&kept_p));
     }
 
     /// Where the next token of every row stands.
     fn next_token(&self) -> NewToken {
-        let positions_b = &self.lengths_b + self.written;
-        let visible = self.padded.then(|| {
-            let columns = self.prompt_columns + self.written + 1;
-            let device = self.lengths_b.device();
-            let columns_c = Tensor::arange(columns, (Kind::Int64, device)).unsqueeze(0);
-            let in_prompt = columns_c.lt_tensor(&self.lengths_b.unsqueeze(1));
-            let written = columns_c.ge(self.prompt_columns);
-            in_prompt.logical_or(&written).unsqueeze(1).unsqueeze(1)
-        });
-        NewToken { positions_b, visible }
+        let positions: Vec<i64> = self
+            .prompts_r
+            .iter()
+            .map(|prompt| self.lengths[*prompt as usize] + self.written)
+            .collect();
+        let prompts = self.lengths.len() as i64;
+        NewToken {
+            positions_r: Tensor::from_slice(&positions).to_device(self.device),
+            rows: RowsOfPrompts::new(&self.prompts_r, prompts, self.device),
+            padding: self.padding(),
+        }
+    }
+
+    fn padding(&self) -> Option<Tensor> {
+        if self.lengths.iter().all(|length| *length == self.prompt_columns) {
+            return None;
+        }
+        let lengths_p1 = Tensor::from_slice(&self.lengths).unsqueeze(1);
+        let columns_c = Tensor::arange(self.prompt_columns, (Kind::Int64, Device::Cpu));
+        let hidden_pc = columns_c.unsqueeze(0).ge_tensor(&lengths_p1);
+        let mask_pc = Tensor::zeros(hidden_pc.size(), (Kind::Float, Device::Cpu))
+            .masked_fill(&hidden_pc, f64::NEG_INFINITY);
+        Some(mask_pc.unsqueeze(1).unsqueeze(1).to_device(self.device))
     }
 }
 
@@ -86,8 +113,7 @@ impl BlockStack {
         hidden_btd: &Tensor,
         lengths_b: &Tensor,
     ) -> Result<(Tensor, DecodeCache), SplitError> {
-        let prompt_columns = hidden_btd.size()[1];
-        let padded = lengths_b.min().int64_value(&[]) < prompt_columns;
+        let lengths = Vec::<i64>::try_from(lengths_b).expect("lengths are integers, one a prompt");
         let mut layers = Vec::with_capacity(self.blocks().len());
         let mut hidden_btd = hidden_btd.shallow_clone();
         for block in self.blocks() {
@@ -96,34 +122,41 @@ impl BlockStack {
             hidden_btd = output;
             layers.push(layer);
         }
-        let lengths_b = lengths_b.shallow_clone();
-        Ok((hidden_btd, DecodeCache { layers, lengths_b, prompt_columns, written: 0, padded }))
+        let cache = DecodeCache {
+            layers,
+            prompts_r: (0..lengths.len() as i64).collect(),
+            lengths,
+            prompt_columns: hidden_btd.size()[1],
+            written: 0,
+            device: hidden_btd.device(),
+        };
+        Ok((hidden_btd, cache))
     }
 
-    /// Runs one new token a row `[B, 1, D]`; row b continues row `parents[b]` of the cache.
+    /// Runs one new token a row `[R, 1, D]`; row r continues row `parents[r]` of the cache.
     ///
     /// # Errors
-    /// [`SplitError::Parents`] if a parent is no row of the cache, or their number is not B.
+    /// [`SplitError::Parents`] if a parent is no row of the cache, or their number is not R.
     pub fn extend(
         &self,
-        hidden_btd: &Tensor,
+        hidden_r1d: &Tensor,
         parents: &[i64],
         cache: &mut DecodeCache,
     ) -> Result<Tensor, SplitError> {
-        let (rows, held) = (hidden_btd.size(), cache.rows());
+        let (rows, held) = (hidden_r1d.size(), cache.rows());
         let fits = rows[0] == parents.len() as i64 && rows[1] == 1;
         if !fits || parents.iter().any(|parent| !(0..held).contains(parent)) {
             return Err(SplitError::Parents { got: parents.to_vec(), rows, held });
         }
         cache.reorder(parents);
         let token = cache.next_token();
-        let mut hidden_btd = hidden_btd.shallow_clone();
+        let mut hidden_r1d = hidden_r1d.shallow_clone();
         for (block, layer) in self.blocks().iter().zip(&mut cache.layers) {
             let block = block.as_decoder().ok_or(SplitError::NotCausal)?;
-            hidden_btd = no_grad(|| block.extend(&hidden_btd, &token, layer));
+            hidden_r1d = no_grad(|| block.extend(&hidden_r1d, &token, layer));
         }
         cache.written += 1;
-        Ok(hidden_btd)
+        Ok(hidden_r1d)
     }
 }
 
@@ -135,7 +168,7 @@ pub enum Turn<'a> {
         /// Tokens of each, `[B]`.
         lengths_b: &'a Tensor,
     },
-    /// One new token a row, `[B, 1, D]`.
+    /// One new token a row, `[R, 1, D]`.
     Tokens {
         /// Row of the turn before that each row continues.
         parents: &'a [i64],
