@@ -10,6 +10,7 @@ mod doctor;
 mod dry_run;
 mod init;
 mod output;
+mod pretrain;
 mod progress;
 mod report;
 mod resume;
@@ -90,6 +91,7 @@ pub enum Command {
     Simulate(simulate::SimulateArgs),
     Compare(compare::CompareArgs),
     Resume(resume::ResumeArgs),
+    Pretrain(pretrain::PretrainArgs),
     Report(report::ReportArgs),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -109,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(args, &verbosity),
         Command::Compare(args) => compare::run(args, &verbosity),
         Command::Resume(args) => resume::run(args, &verbosity),
+        Command::Pretrain(args) => pretrain::run(args, &verbosity),
         Command::Report(args) => report::run(args),
         Command::Bench(command) => bench::run(command, &verbosity),
         Command::Data(command) => data::run(command),

@@ -10,13 +10,11 @@ use super::config_json::{Family, architecture, family};
 use super::error::PretrainedError;
 use super::json::JsonObject;
 use super::weights::Weights;
-use super::{files, names};
+use super::{CONFIG, GENERATION, files, names};
 use crate::model::architecture::{Architecture, BlockKind};
 use crate::model::slice::Digest;
 use crate::model::spec::TensorSpec;
 
-const CONFIG: &str = "config.json";
-const GENERATION: &str = "generation_config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const ITEM_POSITIONS: &str = "embeddings.item_position_embeddings.weight";
 /// Starts every digest, so that another way of hashing can never give an equal one.
