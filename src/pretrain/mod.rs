@@ -16,28 +16,20 @@ pub use base::{Base, BaseRecord};
 pub use neighbours::Neighbours;
 pub use task::{LossSum, Task};
 
-use crate::config::{BackboneKind, Config, LoraConfig, OrNone, SplitConfig, Trainable};
+use crate::config::{BackboneKind, Config, LoraConfig, OrNone, Trainable};
 use crate::data::{
     Catalogue, END_OF_TEXT, ItemTexts, PromptTemplate, Prompts, TokenError, item_text_tokenizer,
     text_tokenizer,
 };
 use crate::ids::{ClientId, ItemId, Round, StepId};
 use crate::model::architecture::{Architecture, BlockKind};
-use crate::model::backbone::Backbone;
-use crate::model::causal_lm::CausalLm;
-use crate::model::cut::{Cut, Place};
-use crate::model::layout::Layout;
 use crate::model::mask::MaskSeed;
 use crate::model::pretrained::{PretrainedError, SpecialTokens};
-use crate::model::recformer::RecFormer;
-use crate::model::rope::RopeTable;
 use crate::model::slice::Digest;
-use crate::model::spec::BaseWeights;
 use crate::model::start::StartingPoint;
 use crate::seed;
-use crate::split::{ClientModel, ClientSettings, SplitError, StepPlan};
-use crate::training::{AdamW, TrainablePart, clip_scale};
-use tch::{Device, Kind};
+use crate::split::{ClientModel, ClientSettings, SplitError, StepPlan, WholePlan};
+use crate::training::clip_scale;
 
 /// Why no base came about.
 #[derive(Debug, Error)]
@@ -194,44 +186,16 @@ impl Pretraining {
     }
 
     /// All of the network in one place, every tensor of it training.
-    fn model(&self) -> Result<ClientModel, PretrainError> {
-        let (config, architecture) = (&self.config, &self.architecture);
-        let backbone: Box<dyn Backbone> = match &architecture.blocks {
-            BlockKind::Decoder(_) => Box::new(CausalLm::new(architecture)),
-            BlockKind::Encoder(encoder) => {
-                Box::new(RecFormer::new(architecture, encoder, encoder.item_positions - 1))
-            }
+    fn model(&self) -> Result<ClientModel, PretrainedError> {
+        let plan = WholePlan {
+            architecture: &self.architecture,
+            trainable: Trainable::Full,
+            lora: LoraConfig::none(),
+            optimizer: &self.config.optimizer,
+            settings: ClientSettings::of(&self.config),
+            longest: longest(&self.config) as i64,
         };
-        let whole = SplitConfig {
-            k_front: architecture.layers,
-            k_back: 0,
-            stages: OrNone::None,
-            replicas: OrNone::None,
-        };
-        let cut = Cut::new(architecture.layers, &whole);
-        let no_adapters = LoraConfig { targets: Vec::new(), ..config.lora.clone() };
-        let layout =
-            Layout::new(architecture, Trainable::Full, &no_adapters, cut, backbone.as_ref());
-        let start = StartingPoint::random(config.run.seed);
-        let part = |place| {
-            let slice = layout.initial_slice(place, &start)?;
-            let part = TrainablePart::new(&slice, AdamW::new(&config.optimizer), Device::Cpu);
-            Ok::<_, PretrainedError>(part)
-        };
-        let rope = match &architecture.blocks {
-            BlockKind::Decoder(decoder) => RopeTable::new(
-                longest(config) as i64,
-                architecture.head_dim,
-                &decoder.rope,
-                Kind::Float,
-                Device::Cpu,
-            ),
-            BlockKind::Encoder(_) => RopeTable::empty(),
-        };
-        let base = BaseWeights::new(Default::default());
-        let settings = ClientSettings::of(config);
-        let (front, back) = (part(Place::Front)?, part(Place::Back)?);
-        Ok(ClientModel::new(backbone, &layout, base, &rope, settings, front, back))
+        plan.build(&StartingPoint::random(self.config.run.seed))
     }
 }
 

@@ -9,6 +9,7 @@ mod data;
 mod doctor;
 mod dry_run;
 mod init;
+mod model;
 mod output;
 mod pretrain;
 mod progress;
@@ -98,6 +99,8 @@ pub enum Command {
     #[command(subcommand)]
     Data(data::DataCommand),
     #[command(subcommand)]
+    Model(model::ModelCommand),
+    #[command(subcommand)]
     Config(config::ConfigCommand),
     Init(init::InitArgs),
     Doctor(doctor::DoctorArgs),
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Pretrain(args) => pretrain::run(args, &verbosity),
         Command::Report(args) => report::run(args),
         Command::Bench(command) => bench::run(command, &verbosity),
+        Command::Model(command) => model::run(command),
         Command::Data(command) => data::run(command),
         Command::Config(command) => config::run(command),
         Command::Init(args) => init::run(args),

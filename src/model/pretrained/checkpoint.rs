@@ -1,6 +1,6 @@
 //! A folder with a pretrained model: what it is, and its tensors one by one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -112,6 +112,11 @@ impl Checkpoint {
         device: Device,
     ) -> Result<Tensor, PretrainedError> {
         self.weights.tensor(spec, kind, device)
+    }
+
+    /// Number types of the stored tensors, such as `bf16`, and how many numbers each has.
+    pub fn dtypes(&self) -> BTreeMap<String, u64> {
+        self.weights.dtypes()
     }
 
     /// Names of the tensors that [`Checkpoint::tensor`] has read so far.
