@@ -33,7 +33,7 @@
 //!
 //! | base | model and data | a client's work | the federation | a run |
 //! |---|---|---|---|---|
-//! | [`ids`], [`seed`], [`config`] | [`data`], [`model`] | [`split`], [`training`], [`generation`], [`ranking`], [`cost`] | [`federation`], [`checkpoint`] | [`blueprint`], [`history`], [`report`], [`study`] |
+//! | [`ids`], [`seed`], [`config`] | [`data`], [`model`] | [`split`], [`training`], [`generation`], [`ranking`], [`pretrain`], [`cost`] | [`federation`], [`checkpoint`] | [`blueprint`], [`history`], [`report`], [`study`] |
 //!
 //! # Reading order
 //!
@@ -55,6 +55,7 @@ pub mod generation;
 pub mod history;
 pub mod ids;
 pub mod model;
+pub mod pretrain;
 pub mod ranking;
 pub mod report;
 pub mod seed;

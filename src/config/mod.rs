@@ -12,6 +12,7 @@ mod layers;
 mod model;
 mod optional;
 mod presets;
+mod pretrain;
 mod prompt;
 mod recformer;
 mod runtime;
@@ -35,6 +36,7 @@ pub use layers::{Layers, Loaded, MethodLayer};
 pub use model::{BackboneKind, LoraConfig, ModelConfig, Projection, SplitConfig, Trainable};
 pub use optional::OrNone;
 pub use presets::{DEFAULT_TOML, PRESETS, Preset};
+pub use pretrain::PretrainConfig;
 pub use prompt::{GenerationConfig, GroundingConfig, PromptConfig, PromptLoss};
 pub use recformer::RecformerConfig;
 pub use runtime::{
@@ -64,6 +66,7 @@ pub struct Config {
     pub prompt: PromptConfig,
     pub generation: GenerationConfig,
     pub grounding: GroundingConfig,
+    pub pretrain: PretrainConfig,
     pub federation: FederationConfig,
     pub mixing: MixingConfig,
     pub heating: HeatingConfig,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Config, ConfigError, KeyDoc, Loaded, OrNone, Origin, keys};
+use super::{Config, ConfigError, KeyDoc, Loaded, OrNone, Origin, PretrainConfig, keys};
 
 /// One resolved key.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -57,8 +57,9 @@ impl Config {
 
     /// SHA-256 of the canonical form, in hexadecimal: part of a run's fingerprint (protocol.md 6).
     ///
-    /// Where files lie and what is logged does not change a result, so `run.out`, `data.path` and `logging`
-    /// do not count: nodes that keep the same data in different folders agree.
+    /// Where files lie, what is logged and how a base would be made does not change a run, so `run.out`,
+    /// `data.path`, `logging` and `pretrain` do not count: nodes that keep the same data in different folders
+    /// agree.
     ///
     /// # Errors
     /// A path that is not UTF-8.
@@ -73,6 +74,7 @@ impl Config {
         canonical.data.path = OrNone::None;
         canonical.logging.terminal.clear();
         canonical.logging.file.clear();
+        canonical.pretrain = PretrainConfig::default();
         canonical
     }
 }

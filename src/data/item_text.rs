@@ -3,6 +3,8 @@
 //!
 //! A history is `<s>` and its items newest first, cut at the end: what is left out is the oldest.
 
+use std::path::PathBuf;
+
 use tokenizers::Tokenizer;
 
 use super::tokens::{UNKNOWN, read_tokenizer, train};
@@ -54,20 +56,33 @@ impl ItemTexts {
     ) -> Result<Self, TokenError> {
         let tokenizer = match model.tokenizer.as_option() {
             Some(path) => read_tokenizer(path)?,
-            None => {
-                let texts = catalogue.items.iter().flat_map(|item| attributes(item).concat());
-                let texts: Vec<String> = texts.collect();
-                let texts = texts.iter().map(String::as_str);
-                train(texts, model.vocab as usize, &[UNKNOWN, STARTS[0]])?
-            }
+            None => item_text_tokenizer(catalogue, model.vocab)?,
         };
+        Self::with(catalogue, &tokenizer, recformer).map_err(|error| match error {
+            TokenError::NoStart { expected, .. } => {
+                let path = model.tokenizer.as_option().cloned().unwrap_or_default();
+                TokenError::NoStart { path, expected }
+            }
+            error => error,
+        })
+    }
+
+    /// Texts by a tokenizer that is at hand.
+    ///
+    /// # Errors
+    /// One that has no token that starts a text.
+    pub fn with(
+        catalogue: &Catalogue,
+        tokenizer: &Tokenizer,
+        recformer: &RecformerConfig,
+    ) -> Result<Self, TokenError> {
         let start = STARTS.iter().find_map(|token| tokenizer.token_to_id(token));
         let start = start.ok_or_else(|| TokenError::NoStart {
-            path: model.tokenizer.as_option().cloned().unwrap_or_default(),
+            path: PathBuf::new(),
             expected: STARTS.join(", "),
         })?;
         let limit = recformer.max_attribute_tokens as usize;
-        let text = |item: &Item| tokens(item, &tokenizer, limit);
+        let text = |item: &Item| tokens(item, tokenizer, limit);
         Ok(Self {
             items: catalogue.items.iter().map(text).collect::<Result<_, _>>()?,
             start: i64::from(start),
@@ -126,6 +141,16 @@ impl ItemTexts {
     pub fn item_length(&self, item: ItemId) -> usize {
         self.history_length(&[item])
     }
+}
+
+/// Byte pairs over the catalogue's titles and categories, at most `vocab` tokens, with `<s>`.
+///
+/// # Errors
+/// Text that cannot be tokenized.
+pub fn item_text_tokenizer(catalogue: &Catalogue, vocab: i64) -> Result<Tokenizer, TokenError> {
+    let texts = catalogue.items.iter().flat_map(|item| attributes(item).concat());
+    let texts: Vec<String> = texts.collect();
+    train(texts.iter().map(String::as_str), vocab as usize, &[UNKNOWN, STARTS[0]])
 }
 
 /// Names and values; an item without a category has one attribute only.

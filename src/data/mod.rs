@@ -27,7 +27,7 @@ use crate::ids::{ClientId, ItemId, UserId};
 pub use assign::assign;
 pub use error::DataError;
 pub use inspect::{CategoryShare, ClientSummary, HistoryLengths, Inspection, inspect};
-pub use item_text::{ItemTexts, TOKEN_TYPES, TextRow};
+pub use item_text::{ItemTexts, TOKEN_TYPES, TextRow, item_text_tokenizer};
 pub use notes::ReadNotes;
 pub use prompt::{PromptTemplate, Prompts};
 pub use rows::TrainingRows;

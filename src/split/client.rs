@@ -329,14 +329,25 @@ impl ClientModel {
     ) -> f64 {
         let ends = self.ends();
         let inputs = block_inputs(batch, &masks);
-        let embedded_btd = ends.enter(&batch.inputs);
-        let embedded_btd = dropout(&embedded_btd, self.settings.dropout, "embedding", Some(&masks));
-        let hidden_btd = body(self.front_stack.run(&embedded_btd, inputs));
+        let hidden_btd = body(self.unsplit_front(&ends, &batch.inputs, Some(&masks)));
         let output_btd = self.back_stack.run(&hidden_btd, inputs);
         let loss_sum = self.head_backward(&ends, &output_btd, batch);
         ends.backward();
         self.close_gradients();
         loss_sum
+    }
+
+    /// The last block's states `[B, T, D]` of a model without a body, in the caller's graph or in none;
+    /// with dropout where there are masks.
+    pub fn unsplit_output(&self, ends: &Ends, inputs: &Inputs, masks: Option<&MaskSeed>) -> Tensor {
+        let hidden_btd = self.unsplit_front(ends, inputs, masks);
+        self.back_stack.run(&hidden_btd, BlockInputs { masks, lengths_b: inputs.lengths() })
+    }
+
+    fn unsplit_front(&self, ends: &Ends, inputs: &Inputs, masks: Option<&MaskSeed>) -> Tensor {
+        let embedded_btd = ends.enter(inputs);
+        let embedded_btd = dropout(&embedded_btd, self.settings.dropout, "embedding", masks);
+        self.front_stack.run(&embedded_btd, BlockInputs { masks, lengths_b: inputs.lengths() })
     }
 
     /// Ends the local round and hands out front and back.

@@ -6,6 +6,7 @@ mod decode;
 mod decode_pool;
 mod hidden;
 mod stack;
+mod whole;
 
 use tch::TchError;
 use thiserror::Error;
@@ -16,6 +17,7 @@ pub use decode::{BodyDecoding, DecodeCache, DecodeTurn, Turn};
 pub use decode_pool::DecodePool;
 pub use hidden::HiddenStates;
 pub use stack::{BlockStack, StackPass};
+pub use whole::WholePlan;
 
 use crate::ids::{ClientId, StepId};
 

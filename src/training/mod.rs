@@ -13,5 +13,5 @@ pub use item_table::{ItemTable, encode_table};
 pub use local_round::{BodyLink, LocalWork, Timed, local_round};
 pub use optimizer::{AdamW, Moments, clip_scale, learning_rate};
 pub use part::TrainablePart;
-pub use prompt_examples::PromptExamples;
+pub use prompt_examples::{LabelledText, PromptExamples, causal_batch};
 pub use text_examples::TextExamples;

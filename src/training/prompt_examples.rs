@@ -25,10 +25,13 @@ pub struct PromptExamples {
     loss: PromptLoss,
 }
 
-/// A prompt and the response that follows it.
-struct Exchange {
-    tokens: Vec<u32>,
-    prompt: usize,
+/// A text of which all tokens but the first few are to be predicted.
+#[derive(Clone, Debug)]
+pub struct LabelledText {
+    /// The whole text, at least two tokens.
+    pub tokens: Vec<u32>,
+    /// Tokens at its start that the loss leaves out, at least 1: nothing predicts the first.
+    pub unlabelled: usize,
 }
 
 impl PromptExamples {
@@ -43,13 +46,17 @@ impl PromptExamples {
         Self { histories: users.map(|user| user.train.clone()).collect(), prompts, loss }
     }
 
-    fn exchange(&self, row: usize, rng: &mut ChaCha8Rng) -> Exchange {
+    /// A prompt and the response that follows it.
+    fn exchange(&self, row: usize, rng: &mut ChaCha8Rng) -> LabelledText {
         let history = &self.histories[row];
         let target = rng.random_range(1..history.len());
         let mut tokens = self.prompts.prompt_ids(&history[..target]);
-        let prompt = tokens.len();
+        let unlabelled = match self.loss {
+            PromptLoss::Response => tokens.len(),
+            PromptLoss::Text => 1,
+        };
         tokens.extend(self.prompts.response_ids(history[target]));
-        Exchange { tokens, prompt }
+        LabelledText { tokens, unlabelled }
     }
 }
 
@@ -72,31 +79,32 @@ impl Examples for PromptExamples {
     }
 
     fn batch(&self, rows: &[usize], rng: &mut ChaCha8Rng, device: Device) -> Batch {
-        let exchanges: Vec<Exchange> = rows.iter().map(|row| self.exchange(*row, rng)).collect();
-        // Position p predicts token p + 1, so the last token is no input.
-        let width = exchanges.iter().map(|exchange| exchange.tokens.len() - 1).max().unwrap_or(0);
-        let mut ids = vec![0i64; rows.len() * width];
-        let (mut positions, mut labels) = (Vec::new(), Vec::new());
-        for (row, Exchange { tokens, prompt }) in exchanges.iter().enumerate() {
-            let first_label = match self.loss {
-                PromptLoss::Response => *prompt,
-                PromptLoss::Text => 1,
-            };
-            for (column, pair) in tokens.windows(2).enumerate() {
-                let position = row * width + column;
-                ids[position] = i64::from(pair[0]);
-                if column + 1 >= first_label {
-                    positions.push(position as i64);
-                    labels.push(i64::from(pair[1]));
-                }
+        let texts: Vec<LabelledText> = rows.iter().map(|row| self.exchange(*row, rng)).collect();
+        causal_batch(&texts, device)
+    }
+}
+
+/// Texts as rows of a causal language model, right-padded.
+pub fn causal_batch(texts: &[LabelledText], device: Device) -> Batch {
+    // Position p predicts token p + 1, so the last token is no input.
+    let width = texts.iter().map(|text| text.tokens.len() - 1).max().unwrap_or(0);
+    let mut ids = vec![0i64; texts.len() * width];
+    let (mut positions, mut labels) = (Vec::new(), Vec::new());
+    for (row, LabelledText { tokens, unlabelled }) in texts.iter().enumerate() {
+        for (column, pair) in tokens.windows(2).enumerate() {
+            let position = row * width + column;
+            ids[position] = i64::from(pair[0]);
+            if column + 1 >= *unlabelled {
+                positions.push(position as i64);
+                labels.push(i64::from(pair[1]));
             }
         }
-        let shape = [rows.len() as i64, width as i64];
-        Batch {
-            inputs: Inputs::Ids(Tensor::from_slice(&ids).view(shape).to_device(device)),
-            rows_m: Tensor::from_slice(&positions).to_device(device),
-            labels_m: Tensor::from_slice(&labels).to_device(device),
-        }
+    }
+    let shape = [texts.len() as i64, width as i64];
+    Batch {
+        inputs: Inputs::Ids(Tensor::from_slice(&ids).view(shape).to_device(device)),
+        rows_m: Tensor::from_slice(&positions).to_device(device),
+        labels_m: Tensor::from_slice(&labels).to_device(device),
     }
 }
 

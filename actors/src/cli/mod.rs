@@ -9,7 +9,9 @@ mod data;
 mod doctor;
 mod dry_run;
 mod init;
+mod model;
 mod output;
+mod pretrain;
 mod progress;
 mod report;
 mod resume;
@@ -90,11 +92,14 @@ pub enum Command {
     Simulate(simulate::SimulateArgs),
     Compare(compare::CompareArgs),
     Resume(resume::ResumeArgs),
+    Pretrain(pretrain::PretrainArgs),
     Report(report::ReportArgs),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
     #[command(subcommand)]
     Data(data::DataCommand),
+    #[command(subcommand)]
+    Model(model::ModelCommand),
     #[command(subcommand)]
     Config(config::ConfigCommand),
     Init(init::InitArgs),
@@ -109,8 +114,10 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(args, &verbosity),
         Command::Compare(args) => compare::run(args, &verbosity),
         Command::Resume(args) => resume::run(args, &verbosity),
+        Command::Pretrain(args) => pretrain::run(args, &verbosity),
         Command::Report(args) => report::run(args),
         Command::Bench(command) => bench::run(command, &verbosity),
+        Command::Model(command) => model::run(command),
         Command::Data(command) => data::run(command),
         Command::Config(command) => config::run(command),
         Command::Init(args) => init::run(args),

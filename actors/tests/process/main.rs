@@ -1,6 +1,8 @@
 //! Runs in processes of their own: killed, interrupted, left alone, resumed.
 
 mod compare;
+mod model;
+mod pretrain;
 mod resume;
 mod signals;
 mod support;

@@ -33,6 +33,10 @@ impl Place {
         self.folder.path().join("run")
     }
 
+    pub fn base(&self) -> PathBuf {
+        self.folder.path().join("base")
+    }
+
     pub fn study(&self) -> PathBuf {
         self.folder.path().join("study")
     }

@@ -1,6 +1,6 @@
 //! A folder with a pretrained model: what it is, and its tensors one by one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -10,13 +10,11 @@ use super::config_json::{Family, architecture, family};
 use super::error::PretrainedError;
 use super::json::JsonObject;
 use super::weights::Weights;
-use super::{files, names};
+use super::{CONFIG, GENERATION, files, names};
 use crate::model::architecture::{Architecture, BlockKind};
 use crate::model::slice::Digest;
 use crate::model::spec::TensorSpec;
 
-const CONFIG: &str = "config.json";
-const GENERATION: &str = "generation_config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const ITEM_POSITIONS: &str = "embeddings.item_position_embeddings.weight";
 /// Starts every digest, so that another way of hashing can never give an equal one.
@@ -114,6 +112,11 @@ impl Checkpoint {
         device: Device,
     ) -> Result<Tensor, PretrainedError> {
         self.weights.tensor(spec, kind, device)
+    }
+
+    /// Number types of the stored tensors, such as `bf16`, and how many numbers each has.
+    pub fn dtypes(&self) -> BTreeMap<String, u64> {
+        self.weights.dtypes()
     }
 
     /// Names of the tensors that [`Checkpoint::tensor`] has read so far.

@@ -196,7 +196,7 @@ pub enum PretrainedError {
 }
 
 impl PretrainedError {
-    pub(super) fn io(file: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(file: &Path, source: io::Error) -> Self {
         Self::Io { file: file.to_owned(), source }
     }
 }

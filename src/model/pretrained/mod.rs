@@ -8,6 +8,7 @@
 mod adapter;
 mod adapter_file;
 mod checkpoint;
+mod checkpoint_file;
 mod config_json;
 mod error;
 mod files;
@@ -17,8 +18,14 @@ mod names;
 mod rope_json;
 mod weights;
 
+/// The file that says what a model is.
+const CONFIG: &str = "config.json";
+/// The file that says how one writes text with it.
+const GENERATION: &str = "generation_config.json";
+
 pub use adapter::Adapter;
 pub use adapter_file::write_adapter;
 pub use checkpoint::{Checkpoint, SpecialTokens};
+pub use checkpoint_file::write_checkpoint;
 pub use config_json::Family;
 pub use error::{PretrainedError, TensorProblem};

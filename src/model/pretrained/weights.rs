@@ -56,6 +56,17 @@ impl Weights {
         Some(&self.stored(self.places.get(name)?).shape)
     }
 
+    /// Number types of the tensors, by how many numbers are stored in them.
+    pub(super) fn dtypes(&self) -> BTreeMap<String, u64> {
+        let mut numbers = BTreeMap::new();
+        for place in self.places.values() {
+            let stored = self.stored(place);
+            let count: i64 = stored.shape.iter().product();
+            *numbers.entry(stored.dtype.to_string().to_lowercase()).or_default() += count as u64;
+        }
+        numbers
+    }
+
     /// Compares all tensors with all those of the model.
     pub(super) fn check(&self, specs: &[TensorSpec]) -> Result<(), PretrainedError> {
         let wanted: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();

@@ -1,0 +1,320 @@
+//! `fellrec model`: what a pretrained folder holds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand};
+use fellrec::config::{Layers, Loaded, LoraConfig, OrNone, SplitConfig, Trainable};
+use fellrec::data::read_tokenizer;
+use fellrec::model::architecture::{Architecture, BlockKind};
+use fellrec::model::backbone::{Backbone, Inputs};
+use fellrec::model::causal_lm::CausalLm;
+use fellrec::model::cut::{Cut, Place};
+use fellrec::model::layout::{Layout, model_specs};
+use fellrec::model::pretrained::Checkpoint;
+use fellrec::model::recformer::RecFormer;
+use fellrec::model::start::StartingPoint;
+use fellrec::split::{ClientSettings, WholePlan};
+use serde::Serialize;
+use tch::Tensor;
+
+use super::ExitStatus;
+use super::output::{print, print_json, table};
+
+/// Tokens of the last position that a terminal shows.
+const TOP: i64 = 5;
+
+/// Look at a pretrained model
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Architecture of a Hugging Face folder, who holds what for each cut, and logits
+    Inspect(InspectArgs),
+}
+
+/// Arguments of `model inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The numbers are read for --ids only; without, a folder of any size takes a moment.
+
+Examples:
+  fellrec model inspect models/Qwen2.5-0.5B
+  fellrec model inspect models/Qwen2.5-0.5B --cut 2/2 --json
+  fellrec model inspect models/Qwen2.5-0.5B --ids 785,3974,13876")]
+pub struct InspectArgs {
+    /// The folder: config.json, safetensors, tokenizer.json
+    folder: PathBuf,
+    /// Runs these token ids and shows the logits of the last position
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    ids: Vec<i64>,
+    /// Blocks at the front and at the back of the client [default: several]
+    #[arg(long, value_name = "FRONT/BACK")]
+    cut: Option<CutArg>,
+    /// Writes JSON, with all logits
+    #[arg(long)]
+    json: bool,
+}
+
+/// `FRONT/BACK`.
+#[derive(Clone, Copy, Debug)]
+struct CutArg {
+    front: i64,
+    back: i64,
+}
+
+impl FromStr for CutArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let halves = text.split_once('/').and_then(|(front, back)| {
+            Some(Self { front: front.parse().ok()?, back: back.parse().ok()? })
+        });
+        halves.ok_or_else(|| "expected blocks at the front and at the back, such as 1/1".to_owned())
+    }
+}
+
+/// What a folder holds.
+#[derive(Debug, Serialize)]
+struct Inspection {
+    folder: PathBuf,
+    family: String,
+    /// Numbers stored in each type.
+    dtypes: BTreeMap<String, u64>,
+    hidden: i64,
+    layers: i64,
+    heads: i64,
+    kv_heads: i64,
+    head_dim: i64,
+    ffn: i64,
+    vocab: i64,
+    /// `None` for encoders.
+    tied: Option<bool>,
+    rope: Option<String>,
+    /// Longest text of an encoder.
+    positions: Option<i64>,
+    windows: Option<Vec<i64>>,
+    tokenizer_tokens: Option<usize>,
+    bos: Option<i64>,
+    eos: Vec<i64>,
+    pad: Option<i64>,
+    parameters: i64,
+    cuts: Vec<Holdings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logits: Option<Vec<f32>>,
+}
+
+/// Parameters at each place.
+#[derive(Debug, Serialize)]
+struct Holdings {
+    cut: String,
+    front: i64,
+    body: i64,
+    back: i64,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// A folder that is no model, a cut that it does not have, ids that it does not know.
+pub fn run(command: ModelCommand) -> Result<ExitStatus> {
+    let ModelCommand::Inspect(args) = command;
+    let checkpoint = Checkpoint::open(&args.folder)?;
+    checkpoint.check(&model_specs(checkpoint.architecture()))?;
+    let mut inspection = inspect(&checkpoint, args.cut)?;
+    let folder = checkpoint.folder().to_owned();
+    if !args.ids.is_empty() {
+        inspection.logits = Some(logits(checkpoint, &args.ids)?);
+    }
+    if args.json {
+        print_json(&inspection)?;
+    } else {
+        print(&render(&inspection, &folder)?)?;
+    }
+    Ok(ExitStatus::Success)
+}
+
+fn inspect(checkpoint: &Checkpoint, cut: Option<CutArg>) -> Result<Inspection> {
+    let architecture = checkpoint.architecture().clone();
+    let special = checkpoint.special_tokens();
+    let tokenizer = checkpoint.tokenizer().map(|file| read_tokenizer(&file)).transpose()?;
+    let (tied, rope, positions, windows) = match &architecture.blocks {
+        BlockKind::Decoder(decoder) => {
+            let rope = format!("theta {}, scaling {:?}", decoder.rope.theta, decoder.rope.scaling);
+            (Some(decoder.tied), Some(rope), None, None)
+        }
+        BlockKind::Encoder(encoder) => {
+            (None, None, Some(encoder.longest()), encoder.windows.clone())
+        }
+    };
+    let specs = model_specs(&architecture);
+    Ok(Inspection {
+        folder: checkpoint.folder().to_owned(),
+        family: checkpoint.family().to_string(),
+        dtypes: checkpoint.dtypes(),
+        hidden: architecture.hidden,
+        layers: architecture.layers,
+        heads: architecture.heads,
+        kv_heads: architecture.kv_heads,
+        head_dim: architecture.head_dim,
+        ffn: architecture.ffn,
+        vocab: architecture.vocab,
+        tied,
+        rope,
+        positions,
+        windows,
+        tokenizer_tokens: tokenizer.map(|tokenizer| tokenizer.get_vocab_size(true)),
+        bos: special.bos,
+        eos: special.eos,
+        pad: special.pad,
+        parameters: specs.iter().map(fellrec::model::spec::TensorSpec::numel).sum(),
+        cuts: cuts(&architecture, cut)?,
+        logits: None,
+    })
+}
+
+/// The given cut, or all symmetric ones that leave a body, as far as there are enough blocks.
+fn cuts(architecture: &Architecture, cut: Option<CutArg>) -> Result<Vec<Holdings>> {
+    let layers = architecture.layers;
+    let cuts = match cut {
+        Some(cut) => {
+            let fits = cut.front >= 1 && cut.back >= 0 && cut.front + cut.back <= layers;
+            ensure!(
+                fits,
+                "--cut: got {}/{}, expected at least 1 block at the front and at most {layers} in all",
+                cut.front,
+                cut.back
+            );
+            vec![cut]
+        }
+        None if layers < 3 => vec![CutArg { front: 1, back: 0 }],
+        None => (1..=(layers - 1) / 2).map(|k| CutArg { front: k, back: k }).collect(),
+    };
+    Ok(cuts.into_iter().map(|cut| holdings(architecture, cut)).collect())
+}
+
+fn holdings(architecture: &Architecture, cut: CutArg) -> Holdings {
+    let ends: Box<dyn Backbone> = match &architecture.blocks {
+        BlockKind::Decoder(_) => Box::new(CausalLm::new(architecture)),
+        BlockKind::Encoder(encoder) => {
+            let items = (encoder.item_positions - 1).max(1);
+            Box::new(RecFormer::new(architecture, encoder, items))
+        }
+    };
+    let CutArg { front, back } = cut;
+    let split =
+        SplitConfig { k_front: front, k_back: back, stages: OrNone::None, replicas: OrNone::None };
+    let cut = Cut::new(architecture.layers, &split);
+    let stages = cut.stages().len();
+    let none = LoraConfig::none();
+    let layout = Layout::new(architecture, Trainable::Lora, &none, cut, ends.as_ref());
+    let at = |place| layout.base(place).iter().map(|spec| spec.numel()).sum::<i64>();
+    Holdings {
+        cut: format!("{front}/{back}"),
+        front: at(Place::Front),
+        body: (0..stages).map(|stage| at(Place::Stage(stage))).sum(),
+        back: at(Place::Back),
+    }
+}
+
+/// Logits `[V]` of the token after `ids`, in f32.
+fn logits(checkpoint: Checkpoint, ids: &[i64]) -> Result<Vec<f32>> {
+    let architecture = checkpoint.architecture().clone();
+    if let BlockKind::Encoder(_) = architecture.blocks {
+        bail!("--ids: {} is an encoder, and only causal models have logits", checkpoint.family());
+    }
+    let vocab = architecture.vocab;
+    if let Some(id) = ids.iter().find(|id| !(0..vocab).contains(*id)) {
+        bail!("--ids: got {id}, expected ids from 0 to {}", vocab - 1);
+    }
+    let config = Loaded::load(&Layers::default()).context("the defaults")?.config;
+    let plan = WholePlan {
+        architecture: &architecture,
+        trainable: Trainable::Lora,
+        lora: LoraConfig::none(),
+        optimizer: &config.optimizer,
+        settings: ClientSettings::of(&config),
+        longest: ids.len() as i64,
+    };
+    let model = plan.build(&StartingPoint::pretrained(0, std::sync::Arc::new(checkpoint)))?;
+    let ends = tch::no_grad(|| model.ends());
+    let hidden = model.evaluate_front(&ends, &Inputs::Ids(Tensor::from_slice(ids).unsqueeze(0)));
+    let last = Tensor::from_slice(&[ids.len() as i64 - 1]);
+    let scores = model.evaluate_back(&ends, &hidden, &last)?;
+    Ok(Vec::try_from(scores.squeeze_dim(0))?)
+}
+
+fn render(inspection: &Inspection, folder: &Path) -> Result<String> {
+    let mut facts = table(["what", "value"]);
+    let numbers = |value: i64| format!("{:.2} M", value as f64 / 1e6);
+    let id = |id: Option<i64>| id.map_or("none".to_owned(), |id| id.to_string());
+    let dtypes: Vec<&str> = inspection.dtypes.keys().map(String::as_str).collect();
+    let mut row = |what: &str, value: String| {
+        facts.add_row([what, &value]);
+    };
+    row("family", inspection.family.clone());
+    row("parameters", format!("{}, {}", numbers(inspection.parameters), dtypes.join(", ")));
+    row("hidden, layers", format!("{}, {}", inspection.hidden, inspection.layers));
+    row(
+        "heads",
+        format!(
+            "{} of width {}, {} for keys and values",
+            inspection.heads, inspection.head_dim, inspection.kv_heads
+        ),
+    );
+    row("feed-forward", inspection.ffn.to_string());
+    if let Some(rope) = &inspection.rope {
+        row("rotary positions", rope.clone());
+    }
+    if let Some(tied) = inspection.tied {
+        row("head", if tied { "the embedding" } else { "its own" }.to_owned());
+    }
+    if let Some(positions) = inspection.positions {
+        row("longest text", format!("{positions} tokens"));
+    }
+    let known = inspection
+        .tokenizer_tokens
+        .map_or("no tokenizer.json".to_owned(), |tokens| format!("tokenizer.json knows {tokens}"));
+    row("vocabulary", format!("{}, {known}", inspection.vocab));
+    row(
+        "special tokens",
+        format!(
+            "begin {}, end {:?}, padding {}",
+            id(inspection.bos),
+            inspection.eos,
+            id(inspection.pad)
+        ),
+    );
+    let mut cuts = table(["cut", "front", "body (shards)", "back", "client holds"]);
+    for Holdings { cut, front, body, back } in &inspection.cuts {
+        let share = (front + back) as f64 / (front + body + back).max(1) as f64;
+        let places = [*front, *body, *back].map(numbers);
+        cuts.add_row([cut, &places[0], &places[1], &places[2], &format!("{:.0} %", share * 100.0)]);
+    }
+    let mut text = format!("{facts}\n\n{cuts}");
+    if let Some(logits) = &inspection.logits {
+        text.push_str(&format!("\n\n{}", top(logits, folder)?));
+    }
+    Ok(text)
+}
+
+/// The likeliest next tokens.
+fn top(logits: &[f32], folder: &Path) -> Result<String> {
+    let tokenizer = folder.join("tokenizer.json");
+    let tokenizer = tokenizer.is_file().then(|| read_tokenizer(&tokenizer)).transpose()?;
+    let logits = Tensor::from_slice(logits);
+    let (values, ids) = logits.topk(TOP.min(logits.numel() as i64), 0, true, true);
+    let probabilities = logits.softmax(0, tch::Kind::Float);
+    let mut rows = table(["id", "token", "logit", "probability"]);
+    for place in 0..ids.numel() as i64 {
+        let id = ids.int64_value(&[place]);
+        let token = tokenizer.as_ref().and_then(|tokenizer| tokenizer.id_to_token(id as u32));
+        rows.add_row([
+            id.to_string(),
+            token.unwrap_or_default(),
+            format!("{:.4}", values.double_value(&[place])),
+            format!("{:.4}", probabilities.double_value(&[id])),
+        ]);
+    }
+    Ok(rows.to_string())
+}
