@@ -119,6 +119,11 @@ impl Checkpoint {
         self.weights.dtypes()
     }
 
+    /// Bytes that a tensor takes in its file, if it is there.
+    pub fn stored_bytes(&self, name: &str) -> Option<u64> {
+        self.weights.size(name)
+    }
+
     /// Names of the tensors that [`Checkpoint::tensor`] has read so far.
     pub fn tensors_read(&self) -> BTreeSet<String> {
         self.weights.read()

@@ -56,6 +56,11 @@ impl Weights {
         Some(&self.stored(self.places.get(name)?).shape)
     }
 
+    /// Bytes of a tensor's numbers as they are stored, if it is there.
+    pub(super) fn size(&self, name: &str) -> Option<u64> {
+        Some(self.stored(self.places.get(name)?).size())
+    }
+
     /// Number types of the tensors, by how many numbers are stored in them.
     pub(super) fn dtypes(&self) -> BTreeMap<String, u64> {
         let mut numbers = BTreeMap::new();
