@@ -114,6 +114,11 @@ impl Checkpoint {
         self.weights.tensor(spec, kind, device)
     }
 
+    /// Number type that a tensor is stored in; `None` if there is no such tensor.
+    pub fn stored_kind(&self, name: &str) -> Option<Kind> {
+        self.weights.kind(name)
+    }
+
     /// Number types of the stored tensors, such as `bf16`, and how many numbers each has.
     pub fn dtypes(&self) -> BTreeMap<String, u64> {
         self.weights.dtypes()

@@ -56,6 +56,11 @@ impl Weights {
         Some(&self.stored(self.places.get(name)?).shape)
     }
 
+    /// Number type of a tensor, if it is there and of one that can be read.
+    pub(super) fn kind(&self, name: &str) -> Option<Kind> {
+        kind_of(self.stored(self.places.get(name)?).dtype)
+    }
+
     /// Number types of the tensors, by how many numbers are stored in them.
     pub(super) fn dtypes(&self) -> BTreeMap<String, u64> {
         let mut numbers = BTreeMap::new();
