@@ -15,7 +15,7 @@ use crate::checkpoint::Fingerprint;
 use crate::config::HeatingConfig;
 use crate::cost::{ClientCost, CostPlan};
 use crate::federation::mixing::MixingWeights;
-use crate::federation::round::{Absence, Attempt, LocalRoundReport, Outcome};
+use crate::federation::round::{Absence, Attempt, LocalRoundReport, Outcome, Source};
 use crate::ids::{ClientId, Round};
 use crate::model::slice::Digest;
 use crate::ranking::Metrics;
@@ -192,6 +192,9 @@ pub struct TestResult {
     pub after: Metrics,
     /// Round of that state.
     pub best_round: Round,
+    /// Whose state it is; said only where it is the mean of the mixed models.
+    #[serde(default, skip_serializing_if = "Source::is_own")]
+    pub best_source: Source,
     /// The best state under sampled negatives, labelled with its protocol, if configured.
     pub sampled: Option<SampledResult>,
 }

@@ -33,7 +33,7 @@
 //!
 //! | base | model and data | a client's work | the federation | a run |
 //! |---|---|---|---|---|
-//! | [`ids`], [`seed`], [`config`] | [`data`], [`model`] | [`split`], [`training`], [`generation`], [`ranking`], [`pretrain`], [`cost`] | [`federation`], [`checkpoint`] | [`blueprint`], [`history`], [`report`], [`study`] |
+//! | [`ids`], [`seed`], [`config`] | [`data`], [`model`] | [`split`], [`training`], [`generation`], [`ranking`], [`pretrain`], [`cost`] | [`federation`], [`checkpoint`] | [`blueprint`], [`history`], [`export`], [`report`], [`study`] |
 //!
 //! # Reading order
 //!
@@ -50,6 +50,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod cost;
 pub mod data;
+pub mod export;
 pub mod federation;
 pub mod generation;
 pub mod history;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use tch::{Device, Kind};
 use thiserror::Error;
+use tokenizers::Tokenizer;
 
 use crate::checkpoint::Fingerprint;
-use crate::config::{BackboneKind, Config, ConfigError, DeviceName, DtypeName, OrNone};
+use crate::config::{BackboneKind, Config, ConfigError, DeviceName, DtypeName, LoraConfig, OrNone};
 use crate::cost::CostPlan;
 use crate::data::{self, ClientData, DataError, Prompts, TokenError, TrainingRows, UserSplit};
 use crate::ids::ClientId;
@@ -17,7 +18,7 @@ use crate::model::architecture::{Architecture, BlockKind};
 use crate::model::backbone::Backbone;
 use crate::model::cut::{Cut, Place};
 use crate::model::layout::{Layout, model_specs};
-use crate::model::pretrained::{Checkpoint, Family, PretrainedError};
+use crate::model::pretrained::{Adapter, Checkpoint, Family, PretrainedError};
 use crate::model::rope::RopeTable;
 use crate::model::slice::Digest;
 use crate::model::spec::BaseWeights;
@@ -41,6 +42,19 @@ pub enum BlueprintError {
     /// The checkpoint is none, or none of its architecture.
     #[error("model.checkpoint")]
     Pretrained(#[source] Box<PretrainedError>),
+    /// The adapter is none, or none of its architecture.
+    #[error("model.adapter")]
+    Adapter(#[source] Box<PretrainedError>),
+    /// The adapter is of another shape than the run's.
+    #[error("{key}: got {got}, expected {expected}, which model.adapter has")]
+    AdapterShape {
+        /// Key of the section `lora`.
+        key: &'static str,
+        /// Its value.
+        got: String,
+        /// The adapter's.
+        expected: String,
+    },
     /// The checkpoint brings no tokenizer and none is configured.
     #[error("{folder} (model.checkpoint) holds no tokenizer.json; set model.tokenizer")]
     NoTokenizer {
@@ -137,9 +151,10 @@ impl Blueprint {
         let count = config.training.rows.get().map(|rows| rows.get());
         let rows = TrainingRows::draw(&splits.users, count, config.run.seed)?;
         let start = starting_point(&config)?;
-        let items = ItemView::new(&loaded.dataset.catalogue, &config, start.checkpoint())?;
+        let catalogue = &loaded.dataset.catalogue;
+        let (items, tokenizer) = ItemView::new(catalogue, &config, start.checkpoint())?;
         let clients = clients.into_iter().map(Arc::new).collect();
-        let workload = Workload::Histories(Histories { clients, rows, items });
+        let workload = Workload::Histories(Histories { clients, rows, items, tokenizer });
         Self::finish(config, loaded.dataset.name, workload, start)
     }
 
@@ -168,6 +183,7 @@ impl Blueprint {
         let backbone = workload.backbone(&architecture, Device::Cpu);
         let mode = config.model.trainable;
         let layout = Layout::new(&architecture, mode, &config.lora, cut, backbone.as_ref());
+        let start = start.adapted(adapter(&config, &layout)?);
         let blueprint = Self { config, dataset, layout: Arc::new(layout), start, workload };
         blueprint.check_table_traffic()?;
         Ok(blueprint)
@@ -232,6 +248,11 @@ impl Blueprint {
     /// A client's training rows.
     pub fn examples(&self, client: ClientId) -> Box<dyn Examples> {
         self.workload.examples(client, &self.config)
+    }
+
+    /// What the catalogue's text became tokens by; `None` for random tokens.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.workload.tokenizer()
     }
 
     /// Prompts over the catalogue, where the backbone writes titles.
@@ -312,6 +333,7 @@ impl Blueprint {
             dtype: format!("{:?}", runtime.dtype).to_lowercase(),
             config: self.config.hash()?,
             base: self.start.digest()?,
+            adapter: self.start.adapter_digest()?,
         })
     }
 
@@ -348,6 +370,28 @@ fn starting_point(config: &Config) -> Result<StartingPoint, BlueprintError> {
     let checkpoint = Checkpoint::open(folder)?;
     checkpoint.check(&model_specs(checkpoint.architecture()))?;
     Ok(StartingPoint::pretrained(config.run.seed, Arc::new(checkpoint)))
+}
+
+/// The PEFT adapter that `model.adapter` names; it must be exactly what `[lora]` describes.
+fn adapter(config: &Config, layout: &Layout) -> Result<Option<Arc<Adapter>>, BlueprintError> {
+    let OrNone::Some(folder) = &config.model.adapter else { return Ok(None) };
+    let of_adapter = |error| BlueprintError::Adapter(Box::new(error));
+    let adapter = Adapter::open(folder).map_err(of_adapter)?;
+    let (ours, its) = (&config.lora, adapter.lora());
+    let differ = |key, got: String, expected: String| match got == expected {
+        true => Ok(()),
+        false => Err(BlueprintError::AdapterShape { key, got, expected }),
+    };
+    let targets = |lora: &LoraConfig| {
+        let mut targets = lora.targets.clone();
+        targets.sort();
+        toml::Value::try_from(targets).map(|list| list.to_string()).unwrap_or_default()
+    };
+    differ("lora.rank", ours.rank.to_string(), its.rank.to_string())?;
+    differ("lora.alpha", ours.alpha.to_string(), its.alpha.to_string())?;
+    differ("lora.targets", targets(ours), targets(its))?;
+    adapter.check(&layout.lora()).map_err(of_adapter)?;
+    Ok(Some(Arc::new(adapter)))
 }
 
 fn to_tch(name: DeviceName) -> Device {

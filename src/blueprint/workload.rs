@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tch::Device;
+use tokenizers::Tokenizer;
 
 use super::BlueprintError;
-use crate::config::{BackboneKind, Config, ModelConfig, OrNone};
+use crate::config::{BackboneKind, Config, OrNone};
 use crate::data::{
     Catalogue, ClientData, END_OF_TEXT, ItemTexts, PromptTemplate, Prompts, TitleTokens,
-    TrainingRows, UserSplit, read_tokenizer, text_tokenizer,
+    TrainingRows, UserSplit, item_text_tokenizer, read_tokenizer, text_tokenizer, title_tokenizer,
 };
 use crate::ids::ClientId;
 use crate::model::architecture::{Architecture, BlockKind};
@@ -37,6 +38,7 @@ pub(super) struct Histories {
     pub clients: Vec<Arc<ClientData>>,
     pub rows: TrainingRows,
     pub items: ItemView,
+    pub tokenizer: Tokenizer,
 }
 
 /// Items as a backbone sees them.
@@ -79,7 +81,7 @@ impl Workload {
     /// A client's training rows.
     pub fn examples(&self, client: ClientId, config: &Config) -> Box<dyn Examples> {
         match self {
-            Self::Histories(Histories { clients, rows, items }) => {
+            Self::Histories(Histories { clients, rows, items, .. }) => {
                 let data = &clients[client.0 as usize];
                 match items {
                     ItemView::Titles(_) => {
@@ -175,6 +177,14 @@ impl Workload {
         }
     }
 
+    /// What text became tokens by; none for random tokens.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        match self {
+            Self::Histories(histories) => Some(&histories.tokenizer),
+            Self::RandomTokens { .. } => None,
+        }
+    }
+
     /// Prompts over the catalogue, where the backbone writes titles.
     pub fn prompts(&self) -> Option<&Arc<Prompts>> {
         match self {
@@ -213,38 +223,36 @@ impl ItemView {
         catalogue: &Catalogue,
         config: &Config,
         checkpoint: Option<&Checkpoint>,
-    ) -> Result<Self, BlueprintError> {
+    ) -> Result<(Self, Tokenizer), BlueprintError> {
         if let Some(checkpoint) = checkpoint {
             check_kind(config, checkpoint)?;
         }
-        let model = with_tokenizer(&config.model, checkpoint)?;
+        let tokenizer = tokenizer(catalogue, config, checkpoint)?;
         let view = match config.model.backbone {
-            BackboneKind::ItemTokens => Self::Titles(TitleTokens::new(catalogue, &model)?),
-            BackboneKind::Bigrec => Self::prompts(catalogue, config, &model, checkpoint)?,
+            BackboneKind::ItemTokens => {
+                let limit = config.model.max_title_tokens as usize;
+                Self::Titles(TitleTokens::with(catalogue, &tokenizer, limit)?)
+            }
+            BackboneKind::Bigrec => {
+                Self::prompts(catalogue, config, tokenizer.clone(), checkpoint)?
+            }
             BackboneKind::Recformer => {
-                Self::Texts(Arc::new(ItemTexts::new(catalogue, &model, &config.recformer)?))
+                Self::Texts(Arc::new(ItemTexts::with(catalogue, &tokenizer, &config.recformer)?))
             }
         };
         let known = view.vocab();
         match checkpoint.map(|checkpoint| checkpoint.architecture().vocab) {
             Some(vocab) if vocab < known => Err(BlueprintError::Vocabulary { known, vocab }),
-            _ => Ok(view),
+            _ => Ok((view, tokenizer)),
         }
     }
 
     fn prompts(
         catalogue: &Catalogue,
         config: &Config,
-        model: &ModelConfig,
+        tokenizer: Tokenizer,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Self, BlueprintError> {
-        let tokenizer = match &model.tokenizer {
-            OrNone::Some(path) => read_tokenizer(path)?,
-            OrNone::None => {
-                let corpus = PromptTemplate::new(&config.prompt).corpus(catalogue);
-                text_tokenizer(corpus, model.vocab)?
-            }
-        };
         let named =
             checkpoint.and_then(|checkpoint| checkpoint.special_tokens().eos.first().copied());
         let known = named.and_then(|id| u32::try_from(id).ok());
@@ -336,16 +344,26 @@ fn prompt_load<'a>(prompts: &Prompts, users: impl Iterator<Item = &'a UserSplit>
     tokens * users.len() / sample.len().max(1)
 }
 
-/// The section with the checkpoint's own tokenizer where it names none.
-fn with_tokenizer(
-    model: &ModelConfig,
+/// `model.tokenizer`, or else the checkpoint's own, or else one that is trained on the catalogue.
+fn tokenizer(
+    catalogue: &Catalogue,
+    config: &Config,
     checkpoint: Option<&Checkpoint>,
-) -> Result<ModelConfig, BlueprintError> {
-    let mut model = model.clone();
-    if let (OrNone::None, Some(checkpoint)) = (&model.tokenizer, checkpoint) {
-        let folder = checkpoint.folder().to_owned();
-        let tokenizer = checkpoint.tokenizer().ok_or(BlueprintError::NoTokenizer { folder })?;
-        model.tokenizer = OrNone::Some(tokenizer);
+) -> Result<Tokenizer, BlueprintError> {
+    if let OrNone::Some(path) = &config.model.tokenizer {
+        return Ok(read_tokenizer(path)?);
     }
-    Ok(model)
+    if let Some(checkpoint) = checkpoint {
+        let folder = checkpoint.folder().to_owned();
+        let path = checkpoint.tokenizer().ok_or(BlueprintError::NoTokenizer { folder })?;
+        return Ok(read_tokenizer(&path)?);
+    }
+    let vocab = config.model.vocab;
+    Ok(match config.model.backbone {
+        BackboneKind::ItemTokens => title_tokenizer(catalogue, vocab)?,
+        BackboneKind::Bigrec => {
+            text_tokenizer(PromptTemplate::new(&config.prompt).corpus(catalogue), vocab)?
+        }
+        BackboneKind::Recformer => item_text_tokenizer(catalogue, vocab)?,
+    })
 }

@@ -38,11 +38,16 @@ pub struct Fingerprint {
     /// SHA-256 of what the base was read from; `None` where it is drawn from the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Digest>,
+    /// SHA-256 of the adapter that the run started from; `None` where it is drawn from the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Digest>,
 }
 
 impl Fingerprint {
     /// The first field in which two fingerprints differ, with both values.
     pub fn difference(&self, other: &Self) -> Option<String> {
+        let read =
+            |from: &Option<Digest>| from.as_ref().map_or("drawn".to_owned(), Digest::to_string);
         let fields = |f: &Self| {
             [
                 ("product version", f.product.clone()),
@@ -52,7 +57,8 @@ impl Fingerprint {
                 ("devices", f.devices.join(", ")),
                 ("dtype", f.dtype.clone()),
                 ("config hash", f.config.clone()),
-                ("base", f.base.as_ref().map_or("drawn".to_owned(), Digest::to_string)),
+                ("base", read(&f.base)),
+                ("adapter", read(&f.adapter)),
             ]
         };
         let pairs = fields(self).into_iter().zip(fields(other));

@@ -55,6 +55,7 @@ pub struct ModelConfig {
     pub init_std: f64,
     pub vocab: i64,
     pub checkpoint: OrNone<PathBuf>,
+    pub adapter: OrNone<PathBuf>,
     pub tokenizer: OrNone<PathBuf>,
     pub max_title_tokens: i64,
     pub max_history: i64,

@@ -101,6 +101,14 @@ impl Config {
         checks.positive("model.norm_eps", model.norm_eps);
         checks.positive("model.init_std", model.init_std);
         checks.probability("model.dropout", model.dropout);
+        if let OrNone::Some(folder) = &model.adapter {
+            checks.require(
+                model.trainable == Trainable::Lora,
+                "model.adapter",
+                folder.display(),
+                "needs model.trainable = \"lora\": it is where adapters start from",
+            );
+        }
 
         let (hidden, heads, kv_heads) = (model.hidden, model.heads, model.kv_heads);
         if hidden < 1 || heads < 1 || kv_heads < 1 {

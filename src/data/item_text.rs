@@ -3,8 +3,6 @@
 //!
 //! A history is `<s>` and its items newest first, cut at the end: what is left out is the oldest.
 
-use std::path::PathBuf;
-
 use tokenizers::Tokenizer;
 
 use super::tokens::{UNKNOWN, read_tokenizer, train};
@@ -58,13 +56,7 @@ impl ItemTexts {
             Some(path) => read_tokenizer(path)?,
             None => item_text_tokenizer(catalogue, model.vocab)?,
         };
-        Self::with(catalogue, &tokenizer, recformer).map_err(|error| match error {
-            TokenError::NoStart { expected, .. } => {
-                let path = model.tokenizer.as_option().cloned().unwrap_or_default();
-                TokenError::NoStart { path, expected }
-            }
-            error => error,
-        })
+        Self::with(catalogue, &tokenizer, recformer)
     }
 
     /// Texts by a tokenizer that is at hand.
@@ -77,10 +69,7 @@ impl ItemTexts {
         recformer: &RecformerConfig,
     ) -> Result<Self, TokenError> {
         let start = STARTS.iter().find_map(|token| tokenizer.token_to_id(token));
-        let start = start.ok_or_else(|| TokenError::NoStart {
-            path: PathBuf::new(),
-            expected: STARTS.join(", "),
-        })?;
+        let start = start.ok_or_else(|| TokenError::NoStart { expected: STARTS.join(", ") })?;
         let limit = recformer.max_attribute_tokens as usize;
         let text = |item: &Item| tokens(item, tokenizer, limit);
         Ok(Self {

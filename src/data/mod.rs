@@ -33,7 +33,9 @@ pub use prompt::{PromptTemplate, Prompts};
 pub use rows::TrainingRows;
 pub use split::{Part, Query, Splits, split};
 pub use text::MAX_TITLE_CHARS;
-pub use tokens::{END_OF_TEXT, TitleTokens, TokenError, read_tokenizer, text_tokenizer};
+pub use tokens::{
+    END_OF_TEXT, TitleTokens, TokenError, read_tokenizer, text_tokenizer, title_tokenizer,
+};
 
 /// An item as every party knows it: the catalogue is public.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

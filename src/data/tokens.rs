@@ -38,10 +38,8 @@ pub enum TokenError {
         reason: String,
     },
     /// The configured tokenizer marks no start of a sequence.
-    #[error("tokenizer {path} (model.tokenizer) knows none of {expected}, which start a text")]
+    #[error("the tokenizer (model.tokenizer) knows none of {expected}, which start a text")]
     NoStart {
-        /// The file.
-        path: PathBuf,
         /// Tokens that would have done.
         expected: String,
     },
@@ -83,12 +81,20 @@ impl TitleTokens {
     pub fn new(catalogue: &Catalogue, model: &ModelConfig) -> Result<Self, TokenError> {
         let tokenizer = match model.tokenizer.as_option() {
             Some(path) => read_tokenizer(path)?,
-            None => {
-                let titles = catalogue.items.iter().map(|item| item.title.as_str());
-                train(titles, model.vocab as usize, &[UNKNOWN])?
-            }
+            None => title_tokenizer(catalogue, model.vocab)?,
         };
-        let limit = model.max_title_tokens as usize;
+        Self::with(catalogue, &tokenizer, model.max_title_tokens as usize)
+    }
+
+    /// Tokens of `catalogue` by a tokenizer that is at hand, at most `limit` a title.
+    ///
+    /// # Errors
+    /// A title that it refuses.
+    pub fn with(
+        catalogue: &Catalogue,
+        tokenizer: &Tokenizer,
+        limit: usize,
+    ) -> Result<Self, TokenError> {
         let mut titles = Vec::with_capacity(catalogue.items.len());
         for item in &catalogue.items {
             let encoding = tokenizer
@@ -98,6 +104,15 @@ impl TitleTokens {
         }
         Ok(Self { titles, vocab: tokenizer.get_vocab_size(true) as i64 })
     }
+}
+
+/// Byte pairs of the catalogue's titles in lower case, at most `vocab` tokens.
+///
+/// # Errors
+/// Titles that the library refuses.
+pub fn title_tokenizer(catalogue: &Catalogue, vocab: i64) -> Result<Tokenizer, TokenError> {
+    let titles = catalogue.items.iter().map(|item| item.title.as_str());
+    train(titles, vocab as usize, &[UNKNOWN])
 }
 
 /// Byte pairs of lower-cased `texts`; special tokens come first and must hold [`UNKNOWN`].

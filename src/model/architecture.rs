@@ -130,8 +130,9 @@ impl Architecture {
     /// A RecFormer of the dimensions of `[model]` and `[recformer]` over `vocab` tokens.
     pub fn recformer(model: &ModelConfig, recformer: &RecformerConfig, vocab: i64) -> Self {
         let encoder = Encoder {
-            positions: recformer.max_tokens,
-            first_position: 0,
+            // Counted from the padding id on, as RoBERTa's descendants do, which is 0 here.
+            positions: recformer.max_tokens + 1,
+            first_position: 1,
             token_types: TOKEN_TYPES,
             item_positions: recformer.max_items + 1,
             windows: Some(vec![recformer.window; model.layers as usize]),

@@ -68,6 +68,16 @@ impl Layout {
         specs
     }
 
+    /// All matrices of the adapters, of every block; none where everything trains.
+    pub fn lora(&self) -> Vec<TensorSpec> {
+        match self.mode {
+            Trainable::Full => Vec::new(),
+            Trainable::Lora => {
+                lora_specs(&self.architecture, &self.lora, 0..self.architecture.layers)
+            }
+        }
+    }
+
     /// Trained tensors that no base has.
     fn adapters(&self, place: Place) -> Vec<TensorSpec> {
         let mut specs = match self.mode {

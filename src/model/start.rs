@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tch::{Device, Kind, Tensor};
 
-use super::pretrained::{Checkpoint, PretrainedError};
+use super::pretrained::{Adapter, Checkpoint, PretrainedError};
 use super::slice::Digest;
 use super::spec::TensorSpec;
 
@@ -15,6 +15,7 @@ use super::spec::TensorSpec;
 pub struct StartingPoint {
     run_seed: u64,
     checkpoint: Option<Arc<Checkpoint>>,
+    adapter: Option<Arc<Adapter>>,
     /// Of the checkpoint, once somebody asked for it: it costs a pass over all of it.
     digest: Arc<OnceLock<Digest>>,
 }
@@ -22,12 +23,18 @@ pub struct StartingPoint {
 impl StartingPoint {
     /// Everything is drawn from the seed.
     pub fn random(run_seed: u64) -> Self {
-        Self { run_seed, checkpoint: None, digest: Arc::default() }
+        Self { run_seed, checkpoint: None, adapter: None, digest: Arc::default() }
     }
 
     /// The base is read from a checkpoint; what it does not have is drawn.
     pub fn pretrained(run_seed: u64, checkpoint: Arc<Checkpoint>) -> Self {
-        Self { run_seed, checkpoint: Some(checkpoint), digest: Arc::default() }
+        let checkpoint = Some(checkpoint);
+        Self { run_seed, checkpoint, adapter: None, digest: Arc::default() }
+    }
+
+    /// The same with the matrices of an adapter that was checked against the model.
+    pub fn adapted(self, adapter: Option<Arc<Adapter>>) -> Self {
+        Self { adapter, ..self }
     }
 
     /// The checkpoint, if there is one.
@@ -64,8 +71,24 @@ impl StartingPoint {
         }
     }
 
-    /// A tensor that no base has: an adapter, a projector; f32 on the CPU.
+    /// A tensor that no base has: a matrix of an adapter, a projector; f32 on the CPU.
+    ///
+    /// # Errors
+    /// The adapter's file could not be read.
     pub fn adapter(&self, spec: &TensorSpec) -> Result<Tensor, PretrainedError> {
-        Ok(spec.initial(self.run_seed))
+        match &self.adapter {
+            Some(adapter) if adapter.holds(&spec.name) => {
+                adapter.tensor(spec, Kind::Float, Device::Cpu)
+            }
+            _ => Ok(spec.initial(self.run_seed)),
+        }
+    }
+
+    /// SHA-256 of the adapter; `None` where it is drawn.
+    ///
+    /// # Errors
+    /// The adapter's file could not be read.
+    pub fn adapter_digest(&self) -> Result<Option<Digest>, PretrainedError> {
+        self.adapter.as_ref().map(|adapter| adapter.digest()).transpose()
     }
 }

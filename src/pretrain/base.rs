@@ -4,14 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokenizers::Tokenizer;
 
 use super::PretrainError;
 use crate::config::{BackboneKind, PretrainConfig};
-use crate::data::TokenError;
 use crate::model::architecture::Architecture;
-use crate::model::pretrained::{PretrainedError, SpecialTokens, write_checkpoint};
+use crate::model::pretrained::{PretrainedError, SpecialTokens, write_checkpoint, write_tokenizer};
 use crate::model::slice::NamedTensor;
 
 /// The file that says what a folder was made from.
@@ -87,24 +85,9 @@ impl Base {
     /// The disk's.
     pub fn write(&self, folder: &Path) -> Result<(), PretrainError> {
         write_checkpoint(folder, &self.architecture, &self.special, &self.tensors)?;
-        let path = folder.join("tokenizer.json");
-        self.tokenizer
-            .save(&path, false)
-            .map_err(|error| TokenError::Tokenize(error.to_string()))?;
-        let of = |id: Option<&i64>| id.and_then(|id| self.tokenizer.id_to_token(*id as u32));
-        let tokenizer = json!({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": of(self.special.bos.as_ref()),
-            "eos_token": of(self.special.eos.first()),
-            "pad_token": of(self.special.pad.as_ref()),
-            "clean_up_tokenization_spaces": false,
-        });
-        write(&folder.join("tokenizer_config.json"), &format!("{tokenizer:#}\n"))?;
+        write_tokenizer(folder, &self.tokenizer, &self.special)?;
         let record = serde_json::to_string_pretty(&self.record).expect("numbers and text");
-        write(&folder.join(RECORD), &(record + "\n"))
+        let file = folder.join(RECORD);
+        fs::write(&file, record + "\n").map_err(|error| PretrainedError::io(&file, error).into())
     }
-}
-
-fn write(file: &Path, text: &str) -> Result<(), PretrainError> {
-    fs::write(file, text).map_err(|error| PretrainedError::io(file, error).into())
 }

@@ -22,7 +22,7 @@ use crate::data::{
     text_tokenizer,
 };
 use crate::ids::{ClientId, ItemId, Round, StepId};
-use crate::model::architecture::{Architecture, BlockKind};
+use crate::model::architecture::Architecture;
 use crate::model::mask::MaskSeed;
 use crate::model::pretrained::{PretrainedError, SpecialTokens};
 use crate::model::slice::Digest;
@@ -226,12 +226,7 @@ fn matcher(
 ) -> Result<(Architecture, Tokenizer, SpecialTokens, Task), PretrainError> {
     let tokenizer = item_text_tokenizer(catalogue, config.model.vocab)?;
     let texts = ItemTexts::with(catalogue, &tokenizer, &config.recformer)?;
-    let mut architecture = Architecture::recformer(&config.model, &config.recformer, texts.vocab());
-    if let BlockKind::Encoder(encoder) = &mut architecture.blocks {
-        // RoBERTa's descendants count from the padding id on, which is 0 here.
-        encoder.first_position = 1;
-        encoder.positions += 1;
-    }
+    let architecture = Architecture::recformer(&config.model, &config.recformer, texts.vocab());
     let special = SpecialTokens {
         bos: tokenizer.token_to_id("<s>").map(i64::from),
         eos: Vec::new(),

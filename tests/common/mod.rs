@@ -40,6 +40,7 @@ pub fn model(trainable: Trainable) -> ModelConfig {
         init_std = 0.02
         vocab = 30
         checkpoint = "none"
+        adapter = "none"
         tokenizer = "none"
         max_title_tokens = 4
         max_history = 8

@@ -7,7 +7,7 @@ use fellrec::config::{HeatingConfig, HeatingForm, OrNone};
 use fellrec::cost::{ClientCost, ClientNeed, CostPlan};
 use fellrec::federation::matrix::{Grouped, Matrix};
 use fellrec::federation::mixing::MixingWeights;
-use fellrec::federation::round::{Absence, Attempt, LocalRoundReport, Outcome};
+use fellrec::federation::round::{Absence, Attempt, LocalRoundReport, Outcome, Source};
 use fellrec::history::{
     ClientRound, ClientSummary, EventKind, RunEvent, SCHEMA, SampledResult, TestResult,
 };
@@ -61,6 +61,7 @@ impl Run {
             schema: SCHEMA,
             fingerprint: Fingerprint {
                 base: None,
+                adapter: None,
                 product: "0.1.0".to_owned(),
                 libtorch: "2.11.0+cpu".to_owned(),
                 cpu: "AVX2".to_owned(),
@@ -140,6 +141,7 @@ impl Run {
             before: self.metrics(client, 0, 196),
             after: self.metrics(client, self.rounds, 196),
             best_round: Round(self.rounds - u64::from(client.0 % 3)),
+            best_source: Source::Own,
             sampled: (self.count < 10).then(|| SampledResult {
                 protocol: "99 uniform negatives".to_owned(),
                 metrics: metrics(3.0 * self.ceiling(client), 196),

@@ -8,6 +8,7 @@ mod config;
 mod data;
 mod doctor;
 mod dry_run;
+mod export;
 mod init;
 mod model;
 mod output;
@@ -18,6 +19,7 @@ mod resume;
 mod run;
 mod simulate;
 mod table;
+mod whole_folder;
 
 use std::process::ExitCode;
 
@@ -94,6 +96,7 @@ pub enum Command {
     Resume(resume::ResumeArgs),
     Pretrain(pretrain::PretrainArgs),
     Report(report::ReportArgs),
+    Export(export::ExportArgs),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
     #[command(subcommand)]
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(args, &verbosity),
         Command::Resume(args) => resume::run(args, &verbosity),
         Command::Pretrain(args) => pretrain::run(args, &verbosity),
+        Command::Export(args) => export::run(args),
         Command::Report(args) => report::run(args),
         Command::Bench(command) => bench::run(command, &verbosity),
         Command::Model(command) => model::run(command),

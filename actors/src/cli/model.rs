@@ -215,7 +215,10 @@ fn holdings(checkpoint: &Checkpoint, cut: CutArg) -> Holdings {
     let layout = Layout::new(architecture, Trainable::Lora, &none, cut, ends.as_ref());
     let at = |place| {
         let specs = layout.base(place);
-        let bytes = specs.iter().filter_map(|spec| checkpoint.stored_bytes(&spec.name));
+        let bytes = specs.iter().filter_map(|spec| {
+            let kind = checkpoint.stored_kind(&spec.name)?;
+            Some(spec.numel() as u64 * kind.elt_size_in_bytes() as u64)
+        });
         (specs.iter().map(TensorSpec::numel).sum::<i64>(), bytes.sum::<u64>())
     };
     let (in_front, front_bytes) = at(Place::Front);

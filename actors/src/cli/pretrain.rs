@@ -1,10 +1,9 @@
 //! `fellrec pretrain`: a base from the catalogue's own text, as a folder for `model.checkpoint`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use fellrec::config::BackboneKind;
 use fellrec::data;
@@ -13,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::output::{print, print_json};
+use super::whole_folder::{is_taken, write_folder};
 use super::{ConfigArgs, ExitStatus, Verbosity};
 
 const EXAMPLES: &str = "\
@@ -85,7 +85,7 @@ pub fn run(args: PretrainArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
         bar.set_message(format!("loss {loss:.3}"));
     })?;
     bar.finish_and_clear();
-    write_whole(&folder, |partial| Ok(base.write(partial)?))?;
+    write_folder(&folder, |partial| Ok(base.write(partial)?))?;
     tell(&folder, base.record(), false, started, json)
 }
 
@@ -100,28 +100,11 @@ fn held(folder: &Path, key: &str, force: bool) -> Result<Option<BaseRecord>> {
             &record.key[..NAME_DIGITS.min(record.key.len())],
             &key[..NAME_DIGITS],
         ),
-        None if fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some()) => {
+        None if is_taken(folder) => {
             bail!("{at} is not empty and holds no base of fellrec pretrain; --force replaces it")
         }
         None => Ok(None),
     }
-}
-
-/// A folder that is there whole or not at all.
-fn write_whole(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let context = || format!("failed to write {}", folder.display());
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or_else(|| Path::new("."));
-    fs::create_dir_all(parent).with_context(context)?;
-    let partial = tempfile::Builder::new()
-        .prefix(".fellrec-partial-")
-        .tempdir_in(parent)
-        .with_context(context)?;
-    write(partial.path())?;
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(context)?;
-    }
-    fs::rename(partial.keep(), folder).with_context(context)
 }
 
 fn bar(steps: u64, quiet: bool) -> ProgressBar {

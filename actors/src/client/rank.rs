@@ -55,7 +55,8 @@ impl Desk {
             metrics,
         });
         let (after, best_round) = (after_metrics, best.state.round);
-        Ok(Some(TestResult { popularity, before, after, best_round, sampled }))
+        let best_source = best.state.source;
+        Ok(Some(TestResult { popularity, before, after, best_round, best_source, sampled }))
     }
 
     async fn rank(

@@ -1,6 +1,7 @@
 //! Runs in processes of their own: killed, interrupted, left alone, resumed.
 
 mod compare;
+mod export;
 mod model;
 mod pretrain;
 mod resume;

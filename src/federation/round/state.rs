@@ -47,7 +47,8 @@ impl StateId {
 }
 
 impl Source {
-    fn is_own(&self) -> bool {
+    /// Whether it is the client's own.
+    pub fn is_own(&self) -> bool {
         *self == Self::Own
     }
 }

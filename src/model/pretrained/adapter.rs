@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use super::adapter_file::{CONFIG, PREFIX, WEIGHTS};
@@ -14,7 +15,11 @@ use super::mapped::MappedFile;
 use super::weights::Weights;
 use super::{files, names};
 use crate::config::{LoraConfig, Projection};
+use crate::model::slice::Digest;
 use crate::model::spec::TensorSpec;
+
+/// Starts every digest, so that another way of hashing can never give an equal one.
+const DIGEST_VERSION: &[u8] = b"fellrec adapter 1\n";
 
 /// Keys that are read below, or that change nothing about a trained adapter. Whatever else PEFT can
 /// do to a model (DoRA, ranks per module, some blocks only ..) has a key that is off here.
@@ -95,6 +100,25 @@ impl Adapter {
     /// What the folder says of its base: a name or a path of whoever trained it.
     pub fn base(&self) -> Option<&str> {
         self.base.as_deref()
+    }
+
+    /// Whether it has a tensor of this name.
+    pub fn holds(&self, name: &str) -> bool {
+        self.weights.shape(name).is_some()
+    }
+
+    /// SHA-256 over its shape and its matrices.
+    ///
+    /// # Errors
+    /// A file that has been cut or has grown since it was opened.
+    pub fn digest(&self) -> Result<Digest, PretrainedError> {
+        let mut hasher = Sha256::new_with_prefix(DIGEST_VERSION);
+        let LoraConfig { rank, alpha, targets, .. } = &self.lora;
+        let shape = format!("{rank} {alpha} {targets:?}");
+        hasher.update((shape.len() as u64).to_le_bytes());
+        hasher.update(shape);
+        self.weights.hash_into(&mut hasher)?;
+        Ok(hasher.into())
     }
 
     /// Compares the stored tensors with `specs`, which must be ALL that the adapter has.

@@ -114,14 +114,14 @@ impl Checkpoint {
         self.weights.tensor(spec, kind, device)
     }
 
+    /// Number type that a tensor is stored in; `None` if there is no such tensor.
+    pub fn stored_kind(&self, name: &str) -> Option<Kind> {
+        self.weights.kind(name)
+    }
+
     /// Number types of the stored tensors, such as `bf16`, and how many numbers each has.
     pub fn dtypes(&self) -> BTreeMap<String, u64> {
         self.weights.dtypes()
-    }
-
-    /// Bytes that a tensor takes in its file, if it is there.
-    pub fn stored_bytes(&self, name: &str) -> Option<u64> {
-        self.weights.size(name)
     }
 
     /// Names of the tensors that [`Checkpoint::tensor`] has read so far.

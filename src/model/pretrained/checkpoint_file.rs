@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use tokenizers::Tokenizer;
 
 use super::config_json::Family;
 use super::error::PretrainedError;
@@ -42,6 +43,31 @@ pub fn write_checkpoint(
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     Slice::new(tensors.iter().map(share).collect()).write(&folder.join(WEIGHTS), &metadata)?;
     Ok(())
+}
+
+/// Writes `tokenizer.json` and what AutoTokenizer needs beside it.
+///
+/// # Errors
+/// The disk's.
+pub fn write_tokenizer(
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    special: &SpecialTokens,
+) -> Result<(), PretrainedError> {
+    let file = folder.join("tokenizer.json");
+    let text = tokenizer
+        .to_string(true)
+        .map_err(|error| PretrainedError::io(&file, std::io::Error::other(error.to_string())))?;
+    fs::write(&file, text).map_err(|error| PretrainedError::io(&file, error))?;
+    let token = |id: Option<&i64>| id.and_then(|id| tokenizer.id_to_token(*id as u32));
+    let config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": token(special.bos.as_ref()),
+        "eos_token": token(special.eos.first()),
+        "pad_token": token(special.pad.as_ref()),
+        "clean_up_tokenization_spaces": false,
+    });
+    write(&folder.join("tokenizer_config.json"), &config)
 }
 
 /// The keys of transformers 4, which 5 reads as well.

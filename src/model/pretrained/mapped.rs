@@ -28,13 +28,6 @@ pub(super) struct StoredTensor {
     bytes: Range<usize>,
 }
 
-impl StoredTensor {
-    /// Bytes of its numbers.
-    pub(super) fn size(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-}
-
 /// A safetensors file whose header has been checked.
 #[derive(Debug)]
 pub(super) struct MappedFile {

@@ -26,6 +26,6 @@ const GENERATION: &str = "generation_config.json";
 pub use adapter::Adapter;
 pub use adapter_file::write_adapter;
 pub use checkpoint::{Checkpoint, SpecialTokens};
-pub use checkpoint_file::write_checkpoint;
+pub use checkpoint_file::{write_checkpoint, write_tokenizer};
 pub use config_json::Family;
 pub use error::{PretrainedError, TensorProblem};

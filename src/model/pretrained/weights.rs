@@ -56,9 +56,9 @@ impl Weights {
         Some(&self.stored(self.places.get(name)?).shape)
     }
 
-    /// Bytes of a tensor's numbers as they are stored, if it is there.
-    pub(super) fn size(&self, name: &str) -> Option<u64> {
-        Some(self.stored(self.places.get(name)?).size())
+    /// Number type of a tensor, if it is there and of one that can be read.
+    pub(super) fn kind(&self, name: &str) -> Option<Kind> {
+        kind_of(self.stored(self.places.get(name)?).dtype)
     }
 
     /// Number types of the tensors, by how many numbers are stored in them.
