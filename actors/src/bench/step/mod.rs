@@ -3,6 +3,8 @@
 //! The other role's frames are random tensors of the right shape that lie on the device already, so that
 //! what is measured is one process as it would run on a machine of its own.
 
+mod party;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,25 +12,20 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use fellrec::config::{
-    DeviceName, DtypeName, Layers, Loaded, LoraConfig, OptimizerConfig, OrNone, SplitConfig,
-    Trainable,
+    DeviceName, DtypeName, Layers, Loaded, LoraConfig, OrNone, SplitConfig, Trainable,
 };
-use fellrec::ids::{ClientId, Round, StepId};
 use fellrec::model::architecture::{Architecture, BlockKind};
-use fellrec::model::backbone::{Backbone, Batch, Inputs};
 use fellrec::model::causal_lm::CausalLm;
 use fellrec::model::cut::{Cut, Place};
 use fellrec::model::layout::{Layout, model_specs};
-use fellrec::model::mask::MaskSeed;
 use fellrec::model::named::NAMED;
 use fellrec::model::pretrained::Checkpoint;
-use fellrec::model::rope::RopeTable;
 use fellrec::model::spec::{BaseWeights, Init, TensorSpec};
 use fellrec::model::start::StartingPoint;
-use fellrec::split::{BodySession, ClientModel, ClientSettings, HiddenStates, StepPlan};
-use fellrec::training::{AdamW, TrainablePart};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
+
+use party::Party;
 
 use super::median;
 use super::work::token_flops;
@@ -36,7 +33,6 @@ use crate::cuda::{CudaStatus, load_cuda_backend};
 use crate::memory::{device_memory_used, peak_memory_bytes};
 
 const SEED: u64 = 42;
-const PLAN: StepPlan = StepPlan { learning_rate: 1e-4, grad_scale: 1.0 };
 /// Seconds for which bare products are measured.
 const PRODUCT_SECONDS: f64 = 1.0;
 
@@ -123,15 +119,6 @@ pub struct StepFigures {
     pub loss: Option<f64>,
 }
 
-/// The parts that a step runs through.
-struct Party {
-    client: Option<ClientModel>,
-    body: Option<BodySession>,
-    batch: Batch,
-    /// Stands for the other side's frames.
-    frame: HiddenStates,
-}
-
 impl StepBench {
     /// Builds the role and measures it.
     ///
@@ -149,7 +136,7 @@ impl StepBench {
         let places = self.places(&layout);
         let base = self.base(&layout, &places, start.as_ref(), kind, device)?;
         let start = start.unwrap_or_else(|| StartingPoint::random(SEED));
-        let mut party = self.party(&layout, base, &start, kind, device)?;
+        let mut party = Party::new(self, &layout, base, &start, kind, device)?;
         let mut seconds = Vec::new();
         let mut loss = None;
         for step in 0..=u64::from(self.steps) {
@@ -297,86 +284,6 @@ impl StepBench {
         };
         let specs = places.iter().flat_map(|place| layout.base(*place));
         Ok(BaseWeights::new(specs.map(drawn).collect::<BTreeMap<_, _>>()))
-    }
-
-    fn party(
-        &self,
-        layout: &Layout,
-        base: BaseWeights,
-        start: &StartingPoint,
-        kind: Kind,
-        device: Device,
-    ) -> Result<Party> {
-        let config = config()?;
-        let architecture = &layout.architecture;
-        let BlockKind::Decoder(decoder) = &architecture.blocks else {
-            bail!("an encoder has no step of this kind");
-        };
-        let rope = RopeTable::new(self.seq, architecture.head_dim, &decoder.rope, kind, device);
-        let optimizer: &OptimizerConfig = &config.optimizer;
-        let part = |place| {
-            let slice = layout.initial_slice(place, start)?;
-            Ok::<_, anyhow::Error>(TrainablePart::new(&slice, AdamW::new(optimizer), device))
-        };
-        let recompute = self.recompute;
-        let body = match self.role {
-            Role::Shard => {
-                let (id, place) = (ClientId(0), Place::Stage(0));
-                let part = part(place)?;
-                let rope = rope.share();
-                Some(BodySession::new(id, SEED, layout, place, &base, rope, recompute, part))
-            }
-            Role::Client | Role::Whole => None,
-        };
-        let client = match self.role {
-            Role::Shard => None,
-            Role::Client | Role::Whole => {
-                let ends: Box<dyn Backbone> = Box::new(CausalLm::new(architecture));
-                let settings = ClientSettings { recompute, ..ClientSettings::of(&config) };
-                let (front, back) = (part(Place::Front)?, part(Place::Back)?);
-                Some(ClientModel::new(ends, layout, base, &rope, settings, front, back))
-            }
-        };
-        let size = [self.batch, self.seq];
-        let ids_bt = Tensor::randint(architecture.vocab, size, (Kind::Int64, device));
-        let labels_m =
-            Tensor::randint(architecture.vocab, [size[0] * size[1]], (Kind::Int64, device));
-        let frame_btd = Tensor::randn([size[0], size[1], architecture.hidden], (kind, device));
-        Ok(Party {
-            client,
-            body,
-            batch: Batch {
-                rows_m: Tensor::arange(size[0] * size[1], (Kind::Int64, device)),
-                labels_m,
-                inputs: Inputs::Ids(ids_bt),
-            },
-            frame: HiddenStates::new(&frame_btd),
-        })
-    }
-}
-
-impl Party {
-    /// One optimiser step; the loss in nats a token, where the role computes one.
-    fn step(&mut self, step: u64, role: Role) -> Result<Option<f64>> {
-        let id = StepId { round: Round(0), step };
-        if let Some(body) = &mut self.body {
-            body.forward(id, &self.frame)?;
-            body.backward(id, &self.frame)?;
-            body.step(id, PLAN)?;
-            return Ok(None);
-        }
-        let Some(client) = &mut self.client else { return Ok(None) };
-        let masks = MaskSeed { run_seed: SEED, client: ClientId(0), step: id };
-        let (hidden, pending) = client.forward_front(&self.batch, masks);
-        let from_body = if role == Role::Whole { hidden } else { self.frame.share() };
-        let back = client.run_back(&pending, &from_body, &self.batch)?;
-        let loss = back.loss_sum / self.batch.labels() as f64;
-        // A gradient as large as a real one, whoever it is from.
-        let gradient = if role == Role::Whole { back.hidden } else { self.frame.share() };
-        client.backward_front(pending, &gradient)?;
-        let _norms = client.squared_grad_norms();
-        client.step(PLAN);
-        Ok(Some(loss))
     }
 }
 
