@@ -1,130 +1,34 @@
 //! Everything that a config and its data determine before the first actor starts.
 
+mod error;
+mod origin;
 mod workload;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tch::{Device, Kind};
-use thiserror::Error;
 use tokenizers::Tokenizer;
 
 use crate::checkpoint::Fingerprint;
-use crate::config::{BackboneKind, Config, ConfigError, DeviceName, DtypeName, LoraConfig, OrNone};
+use crate::config::{Config, DeviceName, DtypeName};
 use crate::cost::CostPlan;
-use crate::data::{self, ClientData, DataError, Prompts, TokenError, TrainingRows, UserSplit};
+use crate::data::{self, ClientData, Prompts, TrainingRows, UserSplit};
 use crate::ids::ClientId;
 use crate::model::architecture::{Architecture, BlockKind};
 use crate::model::backbone::Backbone;
 use crate::model::cut::{Cut, Place};
-use crate::model::layout::{Layout, model_specs};
-use crate::model::pretrained::{Adapter, Checkpoint, Family, PretrainedError};
+use crate::model::layout::Layout;
+use crate::model::pretrained::PretrainedError;
 use crate::model::rope::RopeTable;
 use crate::model::slice::Digest;
 use crate::model::spec::BaseWeights;
 use crate::model::start::StartingPoint;
 use crate::ranking::HistoryInputs;
 use crate::training::{Examples, ItemTable, RandomTokens};
+use origin::{adapter, starting_point};
 use workload::{Histories, ItemView, Workload};
 
-/// Why no run can start.
-#[derive(Debug, Error)]
-pub enum BlueprintError {
-    /// The data could not be read, split or put on clients.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The catalogue could not be tokenized.
-    #[error(transparent)]
-    Tokens(#[from] TokenError),
-    /// The config does not fit the data.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The checkpoint is none, or none of its architecture.
-    #[error("model.checkpoint")]
-    Pretrained(#[source] Box<PretrainedError>),
-    /// The adapter is none, or none of its architecture.
-    #[error("model.adapter")]
-    Adapter(#[source] Box<PretrainedError>),
-    /// The adapter is of another shape than the run's.
-    #[error("{key}: got {got}, expected {expected}, which model.adapter has")]
-    AdapterShape {
-        /// Key of the section `lora`.
-        key: &'static str,
-        /// Its value.
-        got: String,
-        /// The adapter's.
-        expected: String,
-    },
-    /// The checkpoint brings no tokenizer and none is configured.
-    #[error("{folder} (model.checkpoint) holds no tokenizer.json; set model.tokenizer")]
-    NoTokenizer {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// Nobody says which token ends a text.
-    #[error("neither model.checkpoint nor the tokenizer ({expected}) says which token ends a text")]
-    NoEnd {
-        /// The token that would have done.
-        expected: &'static str,
-    },
-    /// The tokenizer belongs to another model.
-    #[error("the tokenizer (model.tokenizer) knows {known} tokens, model.checkpoint has {vocab}")]
-    Vocabulary {
-        /// Tokens it knows.
-        known: i64,
-        /// Rows of the checkpoint's embedding.
-        vocab: i64,
-    },
-    /// The checkpoint is of a model that the backbone cannot use.
-    #[error("model.backbone {backbone} needs {expected}, model.checkpoint is {family}")]
-    Kind {
-        /// The backbone.
-        backbone: BackboneKind,
-        /// What the checkpoint is.
-        family: Family,
-        /// What it would have to be.
-        expected: &'static str,
-    },
-    /// Texts may become longer than the checkpoint can read.
-    #[error("{key} is {got}, model.checkpoint has room for {room}")]
-    Room {
-        /// Key that bounds the texts.
-        key: &'static str,
-        /// Its value.
-        got: i64,
-        /// What the checkpoint has embeddings for.
-        room: i64,
-    },
-    /// Encoding the item table would send more than is allowed.
-    #[error(
-        "encoding the table of {items} items would send {needed_mib} MiB over the cut, \
-         recformer.table_traffic_mib allows {allowed_mib}"
-    )]
-    TableTraffic {
-        /// Items of the catalogue.
-        items: u64,
-        /// What one table needs, both ways together, rounded up.
-        needed_mib: u64,
-        /// The configured bound.
-        allowed_mib: u64,
-    },
-    /// A configured device is not there.
-    #[error("{key} is {device}, but this process sees {found} CUDA devices; run `fellrec doctor`")]
-    NoDevice {
-        /// Key that names the device.
-        key: &'static str,
-        /// Device asked for.
-        device: DeviceName,
-        /// GPUs that libtorch sees.
-        found: i64,
-    },
-}
-
-impl From<PretrainedError> for BlueprintError {
-    fn from(error: PretrainedError) -> Self {
-        Self::Pretrained(Box::new(error))
-    }
-}
+pub use error::BlueprintError;
 
 /// A run before it starts.
 #[derive(Debug)]
@@ -360,38 +264,6 @@ fn cpu_capability() -> &'static str {
         }
     }
     std::env::consts::ARCH
-}
-
-/// What the config says the model starts from; a checkpoint must hold exactly its model's tensors.
-fn starting_point(config: &Config) -> Result<StartingPoint, BlueprintError> {
-    let OrNone::Some(folder) = &config.model.checkpoint else {
-        return Ok(StartingPoint::random(config.run.seed));
-    };
-    let checkpoint = Checkpoint::open(folder)?;
-    checkpoint.check(&model_specs(checkpoint.architecture()))?;
-    Ok(StartingPoint::pretrained(config.run.seed, Arc::new(checkpoint)))
-}
-
-/// The PEFT adapter that `model.adapter` names; it must be exactly what `[lora]` describes.
-fn adapter(config: &Config, layout: &Layout) -> Result<Option<Arc<Adapter>>, BlueprintError> {
-    let OrNone::Some(folder) = &config.model.adapter else { return Ok(None) };
-    let of_adapter = |error| BlueprintError::Adapter(Box::new(error));
-    let adapter = Adapter::open(folder).map_err(of_adapter)?;
-    let (ours, its) = (&config.lora, adapter.lora());
-    let differ = |key, got: String, expected: String| match got == expected {
-        true => Ok(()),
-        false => Err(BlueprintError::AdapterShape { key, got, expected }),
-    };
-    let targets = |lora: &LoraConfig| {
-        let mut targets = lora.targets.clone();
-        targets.sort();
-        toml::Value::try_from(targets).map(|list| list.to_string()).unwrap_or_default()
-    };
-    differ("lora.rank", ours.rank.to_string(), its.rank.to_string())?;
-    differ("lora.alpha", ours.alpha.to_string(), its.alpha.to_string())?;
-    differ("lora.targets", targets(ours), targets(its))?;
-    adapter.check(&layout.lora()).map_err(of_adapter)?;
-    Ok(Some(Arc::new(adapter)))
 }
 
 fn to_tch(name: DeviceName) -> Device {

@@ -176,7 +176,7 @@ pub fn cross_entropy(
     chunk: i64,
 ) -> LossGradient {
     let count = rows_md.size()[0];
-    let mut loss_sum = 0.0;
+    let mut loss_sum = Tensor::zeros([0i64; 0], (tch::Kind::Double, rows_md.device()));
     let mut grads_md = Vec::new();
     let mut outputs_grad_vd = None;
     no_grad(|| {
@@ -188,7 +188,7 @@ pub fn cross_entropy(
             let labels = labels_m.narrow(0, start, length).unsqueeze(1);
             // f32 from here on: a softmax over many candidates is no place for bf16.
             let mut logits = rows.matmul(&outputs_dv).log_softmax(-1, tch::Kind::Float);
-            loss_sum -= logits.gather(1, &labels, false).sum(tch::Kind::Double).double_value(&[]);
+            loss_sum -= logits.gather(1, &labels, false).sum(tch::Kind::Double);
             let _ = logits.exp_();
             let _ = logits.scatter_add_(1, &labels, &minus_one.expand([length, 1], false));
             let logits = logits.to_kind(rows.kind());
@@ -205,5 +205,5 @@ pub fn cross_entropy(
     if let Some(grad) = outputs_grad_vd {
         backward(outputs_vd, &(grad / count as f64));
     }
-    LossGradient { loss_sum, rows_md: Tensor::cat(&grads_md, 0) }
+    LossGradient { loss_sum: loss_sum.double_value(&[]), rows_md: Tensor::cat(&grads_md, 0) }
 }

@@ -14,6 +14,7 @@ pub mod layout;
 pub mod linear;
 pub mod mask;
 pub mod mlp;
+pub mod named;
 pub mod norm;
 pub mod pretrained;
 pub mod recformer;

@@ -76,14 +76,15 @@ impl TrainablePart {
 
     /// Squared norm of all gradients: f64, summed in name order, the same sum on either side of a cut.
     pub fn squared_grad_norm(&self) -> f64 {
-        let square = |leaf: &Tensor| {
-            let grad = leaf.grad();
-            if !grad.defined() {
-                return 0.0;
-            }
-            grad.norm_scalaropt_dtype(2.0, Kind::Double).double_value(&[]).powi(2)
-        };
-        self.leaves.iter().map(square).sum()
+        let gradients = self.leaves.iter().map(Tensor::grad).filter(Tensor::defined);
+        let norms: Vec<Tensor> =
+            gradients.map(|grad| grad.norm_scalaropt_dtype(2.0, Kind::Double)).collect();
+        if norms.is_empty() {
+            return 0.0;
+        }
+        // All of them in one transfer: from a GPU every single one would wait for all work so far.
+        let norms = Vec::<f64>::try_from(Tensor::stack(&norms, 0)).expect("one number a leaf");
+        norms.into_iter().map(|norm| norm.powi(2)).sum()
     }
 
     /// Makes an optimiser step and clears the gradients.

@@ -142,9 +142,13 @@ pub fn backbone(ends: Ends, architecture: &Architecture) -> Box<dyn Backbone> {
 
 /// Rotary tables of 256 positions.
 pub fn rope(architecture: &Architecture) -> RopeTable {
+    rope_of(architecture, Kind::Float)
+}
+
+fn rope_of(architecture: &Architecture, kind: Kind) -> RopeTable {
     match &architecture.blocks {
         BlockKind::Decoder(decoder) => {
-            RopeTable::new(256, architecture.head_dim, &decoder.rope, Kind::Float, Device::Cpu)
+            RopeTable::new(256, architecture.head_dim, &decoder.rope, kind, Device::Cpu)
         }
         BlockKind::Encoder(_) => RopeTable::empty(),
     }
@@ -190,6 +194,18 @@ impl Party {
         recompute: bool,
         mu: f64,
     ) -> Self {
+        Self::of_kind(Kind::Float, model, ends, split, recompute, mu)
+    }
+
+    /// With frozen weights and activations of a number type.
+    pub fn of_kind(
+        kind: Kind,
+        model: &ModelConfig,
+        ends: Ends,
+        split: &SplitConfig,
+        recompute: bool,
+        mu: f64,
+    ) -> Self {
         let trainable = model.trainable;
         let architecture = architecture(ends, model);
         let backbone = backbone(ends, &architecture);
@@ -197,9 +213,9 @@ impl Party {
         let layout = Layout::new(&architecture, trainable, &lora(), cut, backbone.as_ref());
         let places = layout.cut.places();
         let start = StartingPoint::random(SEED);
-        let base = layout.frozen_base(&places, &start, Kind::Float, Device::Cpu);
+        let base = layout.frozen_base(&places, &start, kind, Device::Cpu);
         let base = base.expect("drawn");
-        let rope = rope(&architecture);
+        let rope = rope_of(&architecture, kind);
         let part = |place| {
             let slice = layout.initial_slice(place, &start).expect("drawn");
             let part = TrainablePart::new(&slice, AdamW::new(&optimizer()), Device::Cpu);

@@ -5,6 +5,7 @@
 
 mod plain;
 mod products;
+mod step;
 mod work;
 
 use std::cell::RefCell;
@@ -25,7 +26,9 @@ use crate::memory::peak_memory_bytes;
 use crate::system::{Federation, Launch};
 use plain::PlainLoop;
 use products::product_rate;
-use work::step_flops;
+use work::token_flops;
+
+pub use step::{Role, StepBench, StepFigures, Weights};
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -127,9 +130,11 @@ impl RoundBench {
         }
         let peak_resident_mib = peak_memory_bytes() as f64 / f64::from(1 << 20);
         let recorder = recorder.borrow();
-        let flops = step_flops(&blueprint.config, self.seq, self.vocab)
-            * f64::from(self.steps)
-            * f64::from(self.clients);
+        let architecture = &blueprint.layout.architecture;
+        let lora = &blueprint.config.lora;
+        let token = token_flops(architecture, lora, architecture.layers, true, self.seq);
+        let tokens = batch as f64 * self.seq as f64 * f64::from(self.steps);
+        let flops = token * tokens * f64::from(self.clients);
         let product_gflops = product_rate(&blueprint.config, self.seq, self.vocab, threads);
         Ok(recorder.figures(threads, flops, product_gflops, peak_resident_mib))
     }

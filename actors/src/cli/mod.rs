@@ -120,7 +120,7 @@ pub fn main() -> ExitCode {
         Command::Pretrain(args) => pretrain::run(args, &verbosity),
         Command::Export(args) => export::run(args),
         Command::Report(args) => report::run(args),
-        Command::Bench(command) => bench::run(command, &verbosity),
+        Command::Bench(command) => bench::run(command),
         Command::Model(command) => model::run(command),
         Command::Data(command) => data::run(command),
         Command::Config(command) => config::run(command),

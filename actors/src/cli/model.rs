@@ -1,6 +1,7 @@
 //! `fellrec model`: what a pretrained folder holds.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -59,9 +60,17 @@ pub struct InspectArgs {
 
 /// `FRONT/BACK`.
 #[derive(Clone, Copy, Debug)]
-struct CutArg {
-    front: i64,
-    back: i64,
+pub struct CutArg {
+    /// Blocks at the front.
+    pub front: i64,
+    /// Blocks at the back.
+    pub back: i64,
+}
+
+impl fmt::Display for CutArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.front, self.back)
+    }
 }
 
 impl FromStr for CutArg {

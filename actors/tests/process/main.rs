@@ -1,5 +1,6 @@
 //! Runs in processes of their own: killed, interrupted, left alone, resumed.
 
+mod bench;
 mod compare;
 mod export;
 mod model;

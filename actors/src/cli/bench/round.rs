@@ -1,14 +1,14 @@
-//! `fellrec bench`: what this machine does with the method, in seconds and bytes.
+//! `fellrec bench round`: federated rounds on random tokens.
 
 use std::num::NonZeroU32;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Args;
 use fellrec::config::{Layers, Loaded};
 
-use super::output::{print, print_json};
-use super::{ExitStatus, Verbosity};
 use crate::bench::{RoundBench, RoundFigures};
+use crate::cli::ExitStatus;
+use crate::cli::output::{print, print_json};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,13 +16,6 @@ Examples:
   fellrec bench round --clients 1000 --steps 1
   fellrec bench round --recompute
   fellrec bench round --compare 20";
-
-/// Measure speed and memory
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Federated LoRA rounds on random tokens with a causal language-model loss
-    Round(RoundArgs),
-}
 
 /// Sizes of a measured round. The defaults are the ones that published figures refer to.
 #[derive(Debug, Args)]
@@ -82,11 +75,9 @@ pub struct RoundArgs {
 ///
 /// # Errors
 /// Sizes that make no model, or a round that failed.
-pub fn run(command: BenchCommand, _verbosity: &Verbosity) -> Result<ExitStatus> {
-    let BenchCommand::Round(args) = command;
-    let json = args.json;
+pub fn run(args: &RoundArgs) -> Result<ExitStatus> {
     let figures = args.bench()?.run()?;
-    if json {
+    if args.json {
         print_json(&figures)?;
     } else {
         print(&describe(&figures))?;
