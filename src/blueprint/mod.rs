@@ -58,6 +58,7 @@ impl Blueprint {
         let catalogue = &loaded.dataset.catalogue;
         let (items, tokenizer) = ItemView::new(catalogue, &config, start.checkpoint())?;
         let clients = clients.into_iter().map(Arc::new).collect();
+        let tokenizer = Box::new(tokenizer);
         let workload = Workload::Histories(Histories { clients, rows, items, tokenizer });
         Self::finish(config, loaded.dataset.name, workload, start)
     }

@@ -38,7 +38,7 @@ pub(super) struct Histories {
     pub clients: Vec<Arc<ClientData>>,
     pub rows: TrainingRows,
     pub items: ItemView,
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Box<Tokenizer>,
 }
 
 /// Items as a backbone sees them.
