@@ -6,27 +6,21 @@
 mod common;
 
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::link::LocalLink;
-use common::{lora, optimizer, rope, split};
-use fellrec::config::{GenerationConfig, OrNone, SplitConfig, Trainable};
+use common::pretrained::{cuts, difference, expected, layout, logits, open, party};
+use common::{lora, split};
+use fellrec::config::{GenerationConfig, OrNone, SplitConfig};
 use fellrec::generation::{GenerationPlan, generate};
-use fellrec::ids::ClientId;
 use fellrec::model::architecture::BlockKind;
-use fellrec::model::backbone::Inputs;
-use fellrec::model::causal_lm::CausalLm;
-use fellrec::model::cut::{Cut, Place};
-use fellrec::model::layout::{Layout, model_specs};
-use fellrec::model::pretrained::Checkpoint;
+use fellrec::model::cut::Place;
+use fellrec::model::layout::model_specs;
 use fellrec::model::slice::Slice;
 use fellrec::model::start::StartingPoint;
-use fellrec::split::{BodySession, ClientModel, ClientSettings};
-use fellrec::training::{AdamW, BodyLink, TrainablePart};
+use fellrec::split::ClientModel;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 /// Every causal fixture: grouped-query, tied and biased variants, f16, bf16, shards, both spellings.
 const CAUSAL: [&str; 10] = [
@@ -43,65 +37,10 @@ const CAUSAL: [&str; 10] = [
 ];
 const TOLERANCE: f64 = 1e-4;
 
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(name)
-}
-
-fn expected<T: DeserializeOwned>(name: &str, file: &str) -> T {
-    let text = std::fs::read_to_string(folder(name).join(file)).expect("a fixture");
-    serde_json::from_str(&text).expect("as the script writes it")
-}
-
-fn open(name: &str) -> Arc<Checkpoint> {
-    Arc::new(Checkpoint::open(&folder(name)).expect("a whole fixture"))
-}
-
-fn layout(checkpoint: &Checkpoint, cut: &SplitConfig) -> Layout {
-    let architecture = checkpoint.architecture();
-    let ends = CausalLm::new(architecture);
-    let cut = Cut::new(architecture.layers, cut);
-    Layout::new(architecture, Trainable::Lora, &lora(), cut, &ends)
-}
-
-/// A client and its stages, each with the base that it reads itself and without adapters.
-fn party(checkpoint: &Arc<Checkpoint>, cut: &SplitConfig) -> (ClientModel, LocalLink) {
-    tch::set_num_threads(1);
-    let layout = layout(checkpoint, cut);
-    let start = StartingPoint::pretrained(0, Arc::clone(checkpoint));
-    let base = |places: &[Place]| {
-        let base = layout.frozen_base(places, &start, Kind::Float, Device::Cpu);
-        base.expect("the fixture holds them")
-    };
-    let nothing = || TrainablePart::new(&Slice::default(), AdamW::new(&optimizer()), Device::Cpu);
-    let rope = rope(&layout.architecture);
-    let stage = |stage| {
-        let place = Place::Stage(stage);
-        let base = base(&[place]);
-        BodySession::new(ClientId(0), 0, &layout, place, &base, rope.share(), false, nothing())
-    };
-    let stages = (0..layout.cut.stages().len()).map(stage).collect();
-    let settings = ClientSettings { recompute: false, dropout: 0.0, loss_chunk: 64, cosine: None };
-    let ends = Box::new(CausalLm::new(&layout.architecture));
-    let base = base(&[Place::Front, Place::Back]);
-    let client = ClientModel::new(ends, &layout, base, &rope, settings, nothing(), nothing());
-    (client, LocalLink::new(stages))
-}
-
-fn cuts() -> [SplitConfig; 3] {
-    [split(2, 0, OrNone::None), split(1, 0, OrNone::None), split(1, 1, OrNone::None)]
-}
-
-/// Logits of the last position.
-fn logits(client: &ClientModel, link: &mut LocalLink, ids: &[i64]) -> Tensor {
-    let ends = client.ends();
-    let ids_bt = Tensor::from_slice(ids).unsqueeze(0);
-    let mut hidden = client.evaluate_front(&ends, &Inputs::Ids(ids_bt));
-    for stage in 0..link.stages.len() {
-        let answer = actix::System::new().block_on(link.evaluate(stage, hidden));
-        hidden = answer.expect("legal").value;
-    }
-    let last = Tensor::from_slice(&[ids.len() as i64 - 1]);
-    client.evaluate_back(&ends, &hidden, &last).expect("legal").squeeze_dim(0)
+/// A client and its stages without adapters.
+fn bare(name: &str, cut: &SplitConfig) -> (ClientModel, LocalLink) {
+    let checkpoint = open(name);
+    party(&checkpoint, &layout(&checkpoint, &lora(), cut), |_| Slice::default())
 }
 
 #[derive(Deserialize)]
@@ -114,13 +53,12 @@ struct Answers {
 #[test]
 fn logits_are_those_of_transformers() {
     for name in CAUSAL {
-        let answers: Answers = expected(name, "expected.json");
+        let answers: Answers = expected(&format!("models/{name}"), "expected.json");
         for cut in cuts() {
-            let (client, mut link) = party(&open(name), &cut);
+            let (client, mut link) = bare(name, &cut);
             for (ids, expected) in answers.ids.iter().zip(&answers.logits) {
                 let got = logits(&client, &mut link, ids);
-                let difference = got - Tensor::from_slice(expected);
-                let difference = difference.abs().max().double_value(&[]);
+                let difference = difference(&got, expected);
                 assert!(difference < TOLERANCE, "{name}, cut {cut:?}: {difference}");
             }
         }
@@ -145,7 +83,7 @@ fn every_party_reads_its_own_tensors_only() {
         let read = |places: &[Place]| {
             let checkpoint = open(name);
             let start = StartingPoint::pretrained(0, Arc::clone(&checkpoint));
-            let layout = layout(&checkpoint, &cut);
+            let layout = layout(&checkpoint, &lora(), &cut);
             let base = layout.frozen_base(places, &start, Kind::Float, Device::Cpu);
             base.expect("the fixture holds them");
             checkpoint.tensors_read()
@@ -186,10 +124,10 @@ struct BeamCase {
 /// The texts that `generate(num_beams = 4)` of transformers writes, with caches over the cut.
 #[test]
 fn beams_are_those_of_transformers() {
-    let beams: Beams = expected("llama2", "beam.json");
+    let beams: Beams = expected("models/llama2", "beam.json");
     let number = |value| NonZeroU32::new(value).expect("above 0");
     for cut in cuts() {
-        let (client, mut link) = party(&open("llama2"), &cut);
+        let (client, mut link) = bare("llama2", &cut);
         for case in &beams.cases {
             let search = GenerationConfig {
                 beams: number(4),

@@ -4,6 +4,7 @@
 
 pub mod federation;
 pub mod link;
+pub mod pretrained;
 
 use fellrec::config::{
     LoraConfig, ModelConfig, OptimizerConfig, OrNone, RecformerConfig, SplitConfig, Trainable,

@@ -4,6 +4,7 @@
 
 mod config;
 mod damage;
+mod fixtures;
 mod garbage;
 mod support;
 

@@ -9,13 +9,14 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use fellrec::config::{Layers, Loaded, LoraConfig, OrNone, SplitConfig, Trainable};
 use fellrec::data::read_tokenizer;
-use fellrec::model::architecture::{Architecture, BlockKind};
+use fellrec::model::architecture::BlockKind;
 use fellrec::model::backbone::{Backbone, Inputs};
 use fellrec::model::causal_lm::CausalLm;
 use fellrec::model::cut::{Cut, Place};
 use fellrec::model::layout::{Layout, model_specs};
 use fellrec::model::pretrained::Checkpoint;
 use fellrec::model::recformer::RecFormer;
+use fellrec::model::spec::TensorSpec;
 use fellrec::model::start::StartingPoint;
 use fellrec::split::{ClientSettings, WholePlan};
 use serde::Serialize;
@@ -113,13 +114,16 @@ struct Inspection {
     logits: Option<Vec<f32>>,
 }
 
-/// Parameters at each place.
+/// Parameters at each place, and their bytes in the folder's number types.
 #[derive(Debug, Serialize)]
 struct Holdings {
     cut: String,
     front: i64,
     body: i64,
     back: i64,
+    front_bytes: u64,
+    body_bytes: u64,
+    back_bytes: u64,
 }
 
 /// Runs the subcommand.
@@ -176,15 +180,15 @@ fn inspect(checkpoint: &Checkpoint, cut: Option<CutArg>) -> Result<Inspection> {
         bos: special.bos,
         eos: special.eos,
         pad: special.pad,
-        parameters: specs.iter().map(fellrec::model::spec::TensorSpec::numel).sum(),
-        cuts: cuts(&architecture, cut)?,
+        parameters: specs.iter().map(TensorSpec::numel).sum(),
+        cuts: cuts(checkpoint, cut)?,
         logits: None,
     })
 }
 
 /// The given cut, or all symmetric ones that leave a body, as far as there are enough blocks.
-fn cuts(architecture: &Architecture, cut: Option<CutArg>) -> Result<Vec<Holdings>> {
-    let layers = architecture.layers;
+fn cuts(checkpoint: &Checkpoint, cut: Option<CutArg>) -> Result<Vec<Holdings>> {
+    let layers = checkpoint.architecture().layers;
     let cuts = match cut {
         Some(cut) => {
             let fits = cut.front >= 1 && cut.back >= 0 && cut.front + cut.back <= layers;
@@ -199,10 +203,11 @@ fn cuts(architecture: &Architecture, cut: Option<CutArg>) -> Result<Vec<Holdings
         None if layers < 3 => vec![CutArg { front: 1, back: 0 }],
         None => (1..=(layers - 1) / 2).map(|k| CutArg { front: k, back: k }).collect(),
     };
-    Ok(cuts.into_iter().map(|cut| holdings(architecture, cut)).collect())
+    Ok(cuts.into_iter().map(|cut| holdings(checkpoint, cut)).collect())
 }
 
-fn holdings(architecture: &Architecture, cut: CutArg) -> Holdings {
+fn holdings(checkpoint: &Checkpoint, cut: CutArg) -> Holdings {
+    let architecture = checkpoint.architecture();
     let ends: Box<dyn Backbone> = match &architecture.blocks {
         BlockKind::Decoder(_) => Box::new(CausalLm::new(architecture)),
         BlockKind::Encoder(encoder) => {
@@ -217,12 +222,26 @@ fn holdings(architecture: &Architecture, cut: CutArg) -> Holdings {
     let stages = cut.stages().len();
     let none = LoraConfig::none();
     let layout = Layout::new(architecture, Trainable::Lora, &none, cut, ends.as_ref());
-    let at = |place| layout.base(place).iter().map(|spec| spec.numel()).sum::<i64>();
+    let at = |place| {
+        let specs = layout.base(place);
+        let bytes = specs.iter().filter_map(|spec| {
+            let kind = checkpoint.stored_kind(&spec.name)?;
+            Some(spec.numel() as u64 * kind.elt_size_in_bytes() as u64)
+        });
+        (specs.iter().map(TensorSpec::numel).sum::<i64>(), bytes.sum::<u64>())
+    };
+    let (in_front, front_bytes) = at(Place::Front);
+    let (in_back, back_bytes) = at(Place::Back);
+    // At most one stage: these cuts name none.
+    let (body, body_bytes) = if stages > 0 { at(Place::Stage(0)) } else { (0, 0) };
     Holdings {
         cut: format!("{front}/{back}"),
-        front: at(Place::Front),
-        body: (0..stages).map(|stage| at(Place::Stage(stage))).sum(),
-        back: at(Place::Back),
+        front: in_front,
+        body,
+        back: in_back,
+        front_bytes,
+        body_bytes,
+        back_bytes,
     }
 }
 
@@ -256,6 +275,7 @@ fn logits(checkpoint: Checkpoint, ids: &[i64]) -> Result<Vec<f32>> {
 fn render(inspection: &Inspection, folder: &Path) -> Result<String> {
     let mut facts = table(["what", "value"]);
     let numbers = |value: i64| format!("{:.2} M", value as f64 / 1e6);
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
     let id = |id: Option<i64>| id.map_or("none".to_owned(), |id| id.to_string());
     let dtypes: Vec<&str> = inspection.dtypes.keys().map(String::as_str).collect();
     let mut row = |what: &str, value: String| {
@@ -295,10 +315,17 @@ fn render(inspection: &Inspection, folder: &Path) -> Result<String> {
         ),
     );
     let mut cuts = table(["cut", "front", "body (shards)", "back", "client holds"]);
-    for Holdings { cut, front, body, back } in &inspection.cuts {
+    for held in &inspection.cuts {
+        let Holdings { front, body, back, .. } = *held;
         let share = (front + back) as f64 / (front + body + back).max(1) as f64;
-        let places = [*front, *body, *back].map(numbers);
-        cuts.add_row([cut, &places[0], &places[1], &places[2], &format!("{:.0} %", share * 100.0)]);
+        let place = |count, bytes| format!("{}, {}", numbers(count), mib(bytes));
+        cuts.add_row([
+            held.cut.clone(),
+            place(front, held.front_bytes),
+            place(body, held.body_bytes),
+            place(back, held.back_bytes),
+            format!("{:.0} %", share * 100.0),
+        ]);
     }
     let mut text = format!("{facts}\n\n{cuts}");
     if let Some(logits) = &inspection.logits {

@@ -62,6 +62,13 @@ fn every_family_is_described() {
         assert!(held[0] > of("vocab") * of("hidden"), "{name}: the front has the embedding");
         assert!(found["logits"].is_null(), "{name}");
     }
+    // The same numbers in half the bytes.
+    for place in ["front", "body", "back"] {
+        let of = |name: &str, key: &str| json(name, &["--cut", "1/0"])["cuts"][0][key].as_i64();
+        let (count, key) = (of("llama2", place).expect("a number"), format!("{place}_bytes"));
+        assert!(count > 0, "{place}");
+        assert_eq!(of("llama2-bf16", &key), Some(2 * count), "{place}");
+    }
     let bf16 = &json("llama2-bf16", &[])["dtypes"];
     assert!(bf16["bf16"].as_u64().is_some_and(|numbers| numbers > 0), "{bf16}");
     let (code, stdout, _) = inspect("qwen3", &["--ids", "1,2,3"]);
