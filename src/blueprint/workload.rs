@@ -231,13 +231,13 @@ impl ItemView {
         let view = match config.model.backbone {
             BackboneKind::ItemTokens => {
                 let limit = config.model.max_title_tokens as usize;
-                Self::Titles(TitleTokens::with(catalogue, &tokenizer, limit)?)
+                Self::Titles(TitleTokens::new(catalogue, &tokenizer, limit)?)
             }
             BackboneKind::Bigrec => {
                 Self::prompts(catalogue, config, tokenizer.clone(), checkpoint)?
             }
             BackboneKind::Recformer => {
-                Self::Texts(Arc::new(ItemTexts::with(catalogue, &tokenizer, &config.recformer)?))
+                Self::Texts(Arc::new(ItemTexts::new(catalogue, &tokenizer, &config.recformer)?))
             }
         };
         let known = view.vocab();

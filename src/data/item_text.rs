@@ -5,9 +5,9 @@
 
 use tokenizers::Tokenizer;
 
-use super::tokens::{UNKNOWN, read_tokenizer, train};
+use super::tokens::{UNKNOWN, train};
 use super::{Catalogue, Item, TokenError};
-use crate::config::{ModelConfig, RecformerConfig};
+use crate::config::RecformerConfig;
 use crate::ids::ItemId;
 
 /// Token types: of the first token, of an attribute's name, of its value. The fourth row that RecFormer
@@ -43,27 +43,11 @@ pub struct ItemTexts {
 }
 
 impl ItemTexts {
-    /// Texts by `model.tokenizer`, or by byte pairs trained on the catalogue's titles and categories.
-    ///
-    /// # Errors
-    /// A tokenizer that cannot be read or has no token that starts a text.
-    pub fn new(
-        catalogue: &Catalogue,
-        model: &ModelConfig,
-        recformer: &RecformerConfig,
-    ) -> Result<Self, TokenError> {
-        let tokenizer = match model.tokenizer.as_option() {
-            Some(path) => read_tokenizer(path)?,
-            None => item_text_tokenizer(catalogue, model.vocab)?,
-        };
-        Self::with(catalogue, &tokenizer, recformer)
-    }
-
-    /// Texts by a tokenizer that is at hand.
+    /// Texts of `catalogue` in the tokens of `tokenizer`.
     ///
     /// # Errors
     /// One that has no token that starts a text.
-    pub fn with(
+    pub fn new(
         catalogue: &Catalogue,
         tokenizer: &Tokenizer,
         recformer: &RecformerConfig,
@@ -190,7 +174,9 @@ mod tests {
 
     fn texts(items: &[(&str, &str)], sets: &[&str]) -> ItemTexts {
         let config = config(sets);
-        ItemTexts::new(&catalogue(items), &config.model, &config.recformer).expect("plain text")
+        let catalogue = catalogue(items);
+        let tokenizer = item_text_tokenizer(&catalogue, config.model.vocab).expect("plain text");
+        ItemTexts::new(&catalogue, &tokenizer, &config.recformer).expect("plain text")
     }
 
     /// A tokenizer that has seen every word often enough knows it whole.
@@ -224,14 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn a_tokenizer_without_a_start_is_refused_by_name() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("tokenizer.json");
-        train(["alpha"].into_iter(), 50, &[UNKNOWN]).unwrap().save(&path, false).unwrap();
-        let config = config(&[&format!("model.tokenizer={}", path.display())]);
-        let refused = ItemTexts::new(&catalogue(&ITEMS), &config.model, &config.recformer);
+    fn a_tokenizer_without_a_start_is_refused() {
+        let tokenizer = train(["alpha"].into_iter(), 50, &[UNKNOWN]).unwrap();
+        let refused = ItemTexts::new(&catalogue(&ITEMS), &tokenizer, &config(&[]).recformer);
         let message = refused.unwrap_err().to_string();
-        assert!(message.contains("tokenizer.json") && message.contains("<s>, [CLS]"), "{message}");
+        assert!(message.contains("model.tokenizer") && message.contains("<s>, [CLS]"), "{message}");
     }
 
     proptest! {

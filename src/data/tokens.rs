@@ -15,7 +15,6 @@ use tokenizers::{
 };
 
 use super::Catalogue;
-use crate::config::ModelConfig;
 
 /// Stands for characters that the training text did not have.
 pub(super) const UNKNOWN: &str = "[UNK]";
@@ -38,7 +37,9 @@ pub enum TokenError {
         reason: String,
     },
     /// The configured tokenizer marks no start of a sequence.
-    #[error("the tokenizer (model.tokenizer) knows none of {expected}, which start a text")]
+    #[error(
+        "the tokenizer (model.tokenizer, or else the checkpoint's) knows none of {expected}, which start a text"
+    )]
     NoStart {
         /// Tokens that would have done.
         expected: String,
@@ -74,23 +75,11 @@ pub struct TitleTokens {
 }
 
 impl TitleTokens {
-    /// Tokens of `catalogue` by `model.tokenizer`, or by byte pairs trained on its titles; at most
-    /// `model.max_title_tokens` a title.
-    ///
-    /// Equal catalogues give equal tokens: training breaks its ties by the text alone.
-    pub fn new(catalogue: &Catalogue, model: &ModelConfig) -> Result<Self, TokenError> {
-        let tokenizer = match model.tokenizer.as_option() {
-            Some(path) => read_tokenizer(path)?,
-            None => title_tokenizer(catalogue, model.vocab)?,
-        };
-        Self::with(catalogue, &tokenizer, model.max_title_tokens as usize)
-    }
-
-    /// Tokens of `catalogue` by a tokenizer that is at hand, at most `limit` a title.
+    /// Tokens of `catalogue` by `tokenizer`, at most `limit` a title.
     ///
     /// # Errors
     /// A title that it refuses.
-    pub fn with(
+    pub fn new(
         catalogue: &Catalogue,
         tokenizer: &Tokenizer,
         limit: usize,

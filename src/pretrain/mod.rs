@@ -225,7 +225,7 @@ fn matcher(
     catalogue: &Catalogue,
 ) -> Result<(Architecture, Tokenizer, SpecialTokens, Task), PretrainError> {
     let tokenizer = item_text_tokenizer(catalogue, config.model.vocab)?;
-    let texts = ItemTexts::with(catalogue, &tokenizer, &config.recformer)?;
+    let texts = ItemTexts::new(catalogue, &tokenizer, &config.recformer)?;
     let architecture = Architecture::recformer(&config.model, &config.recformer, texts.vocab());
     let special = SpecialTokens {
         bos: tokenizer.token_to_id("<s>").map(i64::from),

@@ -9,7 +9,7 @@ pub mod pretrained;
 use fellrec::config::{
     LoraConfig, ModelConfig, OptimizerConfig, OrNone, RecformerConfig, SplitConfig, Trainable,
 };
-use fellrec::data::{Catalogue, Item, ItemTexts};
+use fellrec::data::{Catalogue, Item, ItemTexts, item_text_tokenizer};
 use fellrec::ids::{ClientId, Round, StepId};
 use fellrec::model::architecture::{Architecture, BlockKind};
 use fellrec::model::backbone::Backbone;
@@ -110,7 +110,8 @@ pub fn texts() -> ItemTexts {
         category: if n.is_multiple_of(3) { String::new() } else { format!("c{}|x", n % 5) },
     };
     let catalogue = Catalogue { items: (0..ITEMS).map(item).collect() };
-    let texts = ItemTexts::new(&catalogue, &model(Trainable::Full), &recformer());
+    let tokenizer = item_text_tokenizer(&catalogue, model(Trainable::Full).vocab);
+    let texts = ItemTexts::new(&catalogue, &tokenizer.expect("plain text"), &recformer());
     texts.expect("the titles can be tokenized")
 }
 

@@ -16,9 +16,9 @@ use fellrec::model::cut::Place;
 use fellrec::model::slice::Slice;
 use fellrec::report::History;
 
-use super::ExitStatus;
 use super::output::{print, say};
 use super::whole_folder::{is_taken, write_folder};
+use super::{ExitStatus, WrongUsage};
 use crate::folder::RunFolder;
 
 const EXAMPLES: &str = "\
@@ -76,12 +76,10 @@ pub fn run(args: ExportArgs) -> Result<ExitStatus> {
     let blueprint = Blueprint::new(Config::from_toml(&text, &path)?)?;
     let client = ClientId(args.client);
     let clients = blueprint.clients().len();
-    ensure!(
-        (args.client as usize) < clients,
-        "--client: got {}, expected 0 to {}: the run has {clients} clients",
-        args.client,
-        clients - 1
-    );
+    if args.client as usize >= clients {
+        let (got, expected) = (args.client.to_string(), format!("0 to {}", clients - 1));
+        return Err(WrongUsage { argument: "--client", got, expected }.into());
+    }
     let state = state(&folder, &blueprint, client, args.round)?;
     let trained =
         trained(&folder, &blueprint, client, state).with_context(|| held(&args.run, client))?;

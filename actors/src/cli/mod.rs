@@ -137,10 +137,25 @@ fn failed(error: &anyhow::Error) -> ExitStatus {
         // A transparent error hides the one within from the chain.
         Some(BlueprintError::Config(_)) => true,
         Some(BlueprintError::Data(error)) => is_setting(error),
-        _ if cause.is::<compare::PlanError>() || cause.is::<MethodError>() => true,
+        _ if cause.is::<WrongUsage>()
+            || cause.is::<compare::PlanError>()
+            || cause.is::<MethodError>() =>
+        {
+            true
+        }
         _ => cause.is::<ConfigError>() || cause.downcast_ref().is_some_and(is_setting),
     });
     if is_usage { ExitStatus::Usage } else { ExitStatus::Failure }
+}
+
+/// An argument that is well formed and means nothing here, such as a client that a run does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("{argument}: got {got}, expected {expected}")]
+struct WrongUsage {
+    /// With its dashes.
+    argument: &'static str,
+    got: String,
+    expected: String,
 }
 
 /// Some settings turn out wrong only against the data, as more clients than users.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use fellrec::config::{Layers, Loaded, LoraConfig, OrNone, SplitConfig, Trainable};
 use fellrec::data::read_tokenizer;
@@ -22,8 +22,8 @@ use fellrec::split::{ClientSettings, WholePlan};
 use serde::Serialize;
 use tch::Tensor;
 
-use super::ExitStatus;
 use super::output::{print, print_json, table};
+use super::{ExitStatus, WrongUsage};
 
 /// Tokens of the last position that a terminal shows.
 const TOP: i64 = 5;
@@ -192,12 +192,10 @@ fn cuts(checkpoint: &Checkpoint, cut: Option<CutArg>) -> Result<Vec<Holdings>> {
     let cuts = match cut {
         Some(cut) => {
             let fits = cut.front >= 1 && cut.back >= 0 && cut.front + cut.back <= layers;
-            ensure!(
-                fits,
-                "--cut: got {}/{}, expected at least 1 block at the front and at most {layers} in all",
-                cut.front,
-                cut.back
-            );
+            if !fits {
+                let expected = format!("at least 1 block at the front and at most {layers} in all");
+                return Err(WrongUsage { argument: "--cut", got: cut.to_string(), expected }.into());
+            }
             vec![cut]
         }
         None if layers < 3 => vec![CutArg { front: 1, back: 0 }],
@@ -249,11 +247,14 @@ fn holdings(checkpoint: &Checkpoint, cut: CutArg) -> Holdings {
 fn logits(checkpoint: Checkpoint, ids: &[i64]) -> Result<Vec<f32>> {
     let architecture = checkpoint.architecture().clone();
     if let BlockKind::Encoder(_) = architecture.blocks {
-        bail!("--ids: {} is an encoder, and only causal models have logits", checkpoint.family());
+        let got = format!("an encoder ({})", checkpoint.family());
+        let expected = "a causal model: others have no logits".to_owned();
+        return Err(WrongUsage { argument: "--ids", got, expected }.into());
     }
     let vocab = architecture.vocab;
     if let Some(id) = ids.iter().find(|id| !(0..vocab).contains(*id)) {
-        bail!("--ids: got {id}, expected ids from 0 to {}", vocab - 1);
+        let (got, expected) = (id.to_string(), format!("ids from 0 to {}", vocab - 1));
+        return Err(WrongUsage { argument: "--ids", got, expected }.into());
     }
     let config = Loaded::load(&Layers::default()).context("the defaults")?.config;
     let plan = WholePlan {

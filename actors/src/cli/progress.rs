@@ -23,6 +23,9 @@ pub struct Progress {
     committed: Option<EventKind>,
     /// Round that a resumed process goes on from.
     resumed: Option<Round>,
+    /// Users of all evaluations so far, and the seconds that took.
+    ranked_users: u64,
+    ranked_seconds: f64,
 }
 
 /// Standard error, written above the bar where there is one.
@@ -68,6 +71,8 @@ impl Progress {
             steps: BTreeMap::new(),
             committed: None,
             resumed: None,
+            ranked_users: 0,
+            ranked_seconds: 0.0,
         }
     }
 
@@ -122,7 +127,9 @@ impl Progress {
                 self.committed = Some(event.kind.clone());
                 self.stage("ranking");
             }
-            EventKind::RoundEvaluated { clients, .. } => {
+            EventKind::RoundEvaluated { clients, seconds, .. } => {
+                self.ranked_users += clients.values().map(|metrics| metrics.users).sum::<u64>();
+                self.ranked_seconds += seconds;
                 if self.committed.is_none() {
                     let mean = mean_ndcg(clients);
                     let state = self.resumed.map_or("start".to_owned(), |r| format!("round {r}"));
@@ -139,6 +146,11 @@ impl Progress {
             }
             EventKind::RunFinished { .. } => {
                 self.row(None);
+                if self.ranked_users > 0 {
+                    let speed = self.ranked_users as f64 / self.ranked_seconds;
+                    let users = self.ranked_users;
+                    self.line(&format!("ranked {users} validation users, {speed:.0} users/s"));
+                }
                 self.bar.finish_and_clear();
             }
         }

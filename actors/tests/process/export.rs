@@ -118,6 +118,7 @@ fn what_is_not_there_or_does_not_fit_is_refused() {
     let full = export(&place, "0", "peft", &[]);
     assert!(full.1.contains("model.trainable is \"full\""), "{}", full.1);
     let nobody = export(&place, "9", "merged", &[]);
+    assert_eq!(nobody.0, Some(2), "wrong usage");
     assert!(nobody.1.contains("--client: got 9, expected 0 to 4"), "{}", nobody.1);
     let never = export(&place, "0", "merged", &["--round", "77"]);
     assert!(never.1.contains("client-0 holds states of rounds "), "{}", never.1);

@@ -82,12 +82,12 @@ fn every_family_is_described() {
 fn what_a_folder_does_not_have_is_said() {
     for (name, more, expected) in [
         ("qwen2", &["--ids", "1,999"][..], "--ids: got 999, expected ids from 0 to 63"),
-        ("bert", &["--ids", "1"], "--ids: bert is an encoder"),
+        ("bert", &["--ids", "1"], "--ids: got an encoder (bert), expected a causal model"),
         ("qwen2", &["--cut", "3/3"], "--cut: got 3/3, expected at least 1 block at the front"),
         ("nowhere", &[], "holds no config.json"),
     ] {
         let (code, _, stderr) = inspect(name, more);
-        assert_eq!(code, Some(1), "{name}");
+        assert_eq!(code, Some(if more.is_empty() { 1 } else { 2 }), "{name}");
         assert!(stderr.contains(expected), "{stderr}");
     }
     let (code, _, stderr) = inspect("qwen2", &["--cut", "one"]);
