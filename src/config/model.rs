@@ -95,6 +95,13 @@ pub struct LoraConfig {
     pub targets: Vec<Projection>,
 }
 
+impl LoraConfig {
+    /// No adapters.
+    pub fn none() -> Self {
+        Self { rank: 1, alpha: 1.0, dropout: 0.0, targets: Vec::new() }
+    }
+}
+
 /// Section `split`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

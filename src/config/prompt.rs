@@ -43,4 +43,5 @@ pub struct GenerationConfig {
 #[allow(missing_docs, reason = "documented in configs/default.toml")]
 pub struct GroundingConfig {
     pub gammas: Vec<f64>,
+    pub skip_known: bool,
 }

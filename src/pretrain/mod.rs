@@ -12,10 +12,6 @@ use rand::seq::SliceRandom;
 use thiserror::Error;
 use tokenizers::Tokenizer;
 
-pub use base::{Base, BaseRecord};
-pub use neighbours::Neighbours;
-pub use task::{LossSum, Task};
-
 use crate::config::{BackboneKind, Config, LoraConfig, OrNone, Trainable};
 use crate::data::{
     Catalogue, END_OF_TEXT, ItemTexts, PromptTemplate, Prompts, TokenError, item_text_tokenizer,
@@ -30,6 +26,10 @@ use crate::model::start::StartingPoint;
 use crate::seed;
 use crate::split::{ClientModel, ClientSettings, SplitError, StepPlan, WholePlan};
 use crate::training::clip_scale;
+use task::{LossSum, Task};
+
+pub use base::{Base, BaseRecord};
+pub use neighbours::Neighbours;
 
 /// Why no base came about.
 #[derive(Debug, Error)]

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::neighbours::Neighbours;
-use crate::data::{Catalogue, ItemTexts, Prompts};
+use crate::data::{Catalogue, ItemTexts, Prompts, TokenError};
 use crate::ids::ItemId;
 use crate::model::backbone::{Batch, Ends, Inputs};
 use crate::model::encoder::EncoderInputs;
@@ -66,7 +66,7 @@ impl Task {
         prompts: Prompts,
         item: &str,
         longest: usize,
-    ) -> Result<Self, crate::data::TokenError> {
+    ) -> Result<Self, TokenError> {
         let fact = |text: String| {
             let mut ids = prompts.text_ids(&text)?;
             ids.truncate(longest - 1);

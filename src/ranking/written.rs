@@ -5,7 +5,7 @@
 //!
 //! Shapes: N = queries, V = catalogue, D = hidden width.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tch::Tensor;
 
@@ -19,7 +19,8 @@ use crate::training::BodyLink;
 /// Titles whose distances to the catalogue are held at once.
 const CHUNK: usize = 256;
 
-/// The best title written for every query; empty where the model wrote none.
+/// The best title written for every query; empty where the model wrote none. With `skip_known` it is the
+/// best of those that the user does not know, unless they know all of them.
 ///
 /// # Errors
 /// What the link failed with.
@@ -29,14 +30,26 @@ pub async fn write_titles<L: BodyLink>(
     queries: &[Query<'_>],
     prompts: &Prompts,
     plan: &GenerationPlan,
+    skip_known: bool,
 ) -> Result<Vec<String>, L::Error> {
     let asked: Vec<Vec<u32>> =
         queries.iter().map(|query| prompts.prompt_ids(&query.known)).collect();
     let written = generate(model, link, &asked, plan).await?;
-    let best = |hypotheses: &Vec<Hypothesis>| {
-        hypotheses.first().map(|best| prompts.decode_title(&best.tokens)).unwrap_or_default()
+    let titles = |hypotheses: &Vec<Hypothesis>| -> Vec<String> {
+        hypotheses.iter().map(|written| prompts.decode_title(&written.tokens)).collect()
     };
-    Ok(written.iter().map(best).collect())
+    let best = |(query, hypotheses): (&Query<'_>, &Vec<Hypothesis>)| {
+        let known: BTreeSet<&str> =
+            query.known.iter().map(|item| prompts.titles()[item.index()].as_str()).collect();
+        best_title(titles(hypotheses), |title| skip_known && known.contains(title))
+    };
+    Ok(queries.iter().zip(&written).map(best).collect())
+}
+
+/// The first title that is not to be skipped, or else the first.
+fn best_title(titles: Vec<String>, skip: impl Fn(&str) -> bool) -> String {
+    let place = titles.iter().position(|title| !skip(title)).unwrap_or_default();
+    titles.into_iter().nth(place).unwrap_or_default()
 }
 
 /// Embeddings of titles by the base model, `[N, D]`, f32 on the CPU; equal titles are embedded once.
@@ -122,5 +135,19 @@ impl Grounding {
                 take(start + row, distances);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_title_gives_way_to_the_next_beam_unless_all_are_known() {
+        let titles = || ["Alien", "Heat", "Up"].map(str::to_owned).to_vec();
+        assert_eq!(best_title(titles(), |_| false), "Alien");
+        assert_eq!(best_title(titles(), |title| title < "B"), "Heat");
+        assert_eq!(best_title(titles(), |_| true), "Alien");
+        assert_eq!(best_title(Vec::new(), |_| true), "");
     }
 }

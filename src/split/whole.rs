@@ -70,10 +70,3 @@ impl WholePlan<'_> {
         Ok(ClientModel::new(ends, &layout, base, &rope, self.settings, front, back))
     }
 }
-
-impl LoraConfig {
-    /// No adapters.
-    pub fn none() -> Self {
-        Self { rank: 1, alpha: 1.0, dropout: 0.0, targets: Vec::new() }
-    }
-}

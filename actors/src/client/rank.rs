@@ -145,11 +145,13 @@ impl Desk {
         prompts: &Prompts,
     ) -> Result<Tensor, ClientError> {
         let plan = self.generation_plan(prompts);
+        let skip_known = self.seat.blueprint.config.grounding.skip_known;
         loop {
             let written = async {
                 let (opening, mut link) = self.open_ranking(Purpose::Ranking, state).await?;
                 let model = self.model(opening)?;
-                let titles = write_titles(&model, &mut link, queries, prompts, &plan).await?;
+                let titles =
+                    write_titles(&model, &mut link, queries, prompts, &plan, skip_known).await?;
                 self.close(link).await;
                 let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
                 self.embed(&titles, prompts, &plan).await
