@@ -249,7 +249,7 @@ fn masks(run_seed: u64, step: u64) -> MaskSeed {
 fn key(config: &Config, catalogue: &Catalogue) -> Digest {
     let Config { run, model, recformer, optimizer, prompt, generation, pretrain, .. } = config;
     let mut text = format!(
-        "fellrec pretrain 1\n{}\n{model:?}\n{recformer:?}\n{optimizer:?}\n{prompt:?}\n{generation:?}\n\
+        "fellrec pretrain 2\n{}\n{model:?}\n{recformer:?}\n{optimizer:?}\n{prompt:?}\n{generation:?}\n\
          {pretrain:?}\n",
         run.seed
     );

@@ -1,9 +1,10 @@
 //! Items that have something in common, by what the catalogue says of them: histories that nobody had.
 //!
 //! Real histories are their clients' secret and play no part here. What goes together is read off
-//! the public catalogue: a category, or one of its terms, and within that the year that a title ends with.
+//! the public catalogue: a category, one of its terms, or a rare word of the title, as of a series; and
+//! within that the year that a title ends with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -15,6 +16,8 @@ use crate::ids::ItemId;
 /// Items drawn for a history stand at most this many times its length away from its item, in a group
 /// ordered by year.
 const REACH: usize = 2;
+/// A word is rare, and says that titles belong together, if at most this many titles have it.
+const RARE: usize = 30;
 
 /// The groups of a catalogue.
 #[derive(Clone, Debug)]
@@ -26,15 +29,21 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// A group for every category and for every term of one; items without a category are one group.
+    /// A group for every category, for every term of one and for every rare word of titles; items without a
+    /// category are one group.
     pub fn new(catalogue: &Catalogue) -> Self {
-        let mut by_name: BTreeMap<&str, Vec<ItemId>> = BTreeMap::new();
+        let (mut by_name, mut by_word) = (Groups::new(), Groups::new());
         for (number, item) in (0..).zip(&catalogue.items) {
             for name in names(item) {
-                by_name.entry(name).or_default().push(ItemId(number));
+                by_name.entry(name.to_owned()).or_default().push(ItemId(number));
+            }
+            for word in words(&item.title) {
+                by_word.entry(word).or_default().push(ItemId(number));
             }
         }
-        let mut groups: Vec<Vec<ItemId>> = by_name.into_values().collect();
+        by_word.retain(|_, items| (2..=RARE).contains(&items.len()));
+        let mut groups: Vec<Vec<ItemId>> =
+            by_name.into_values().chain(by_word.into_values()).collect();
         let mut places = vec![Vec::new(); catalogue.items.len()];
         for (group, items) in groups.iter_mut().enumerate() {
             items.sort_by_key(|item| year(&catalogue.items[item.index()].title));
@@ -60,6 +69,16 @@ impl Neighbours {
     }
 }
 
+/// Items by what they have in common.
+type Groups = BTreeMap<String, Vec<ItemId>>;
+
+/// Words of a title, each once, without case or punctuation. Numbers count editions and years, not series.
+fn words(title: &str) -> BTreeSet<String> {
+    let words = title.split(|c: char| !c.is_alphanumeric());
+    let wordy = |word: &&str| word.chars().any(char::is_alphabetic);
+    words.filter(wordy).map(str::to_lowercase).collect()
+}
+
 fn names(item: &Item) -> Vec<&str> {
     let mut names: Vec<&str> = item.category.split('|').collect();
     names.push(&item.category);
@@ -76,8 +95,6 @@ fn year(title: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::seed;
 
@@ -118,6 +135,22 @@ mod tests {
         // 6 places to either side: in the group of both dramas, or in that of the plain ones.
         assert!(seen.iter().all(|item| item.0 % 3 != 2 && item.0.abs_diff(30) <= 18), "{seen:?}");
         assert!(seen.iter().any(|item| item.0 % 3 == 1), "a shared term is enough");
+    }
+
+    #[test]
+    fn a_rare_word_of_their_titles_makes_neighbours_and_a_common_one_does_not() {
+        let titles: Vec<String> = (0..80).map(|n| format!("The Film {}", n % 40)).collect();
+        let mut items: Vec<(&str, String)> = vec![("Zelda: Past", "a".to_owned())];
+        items.extend(titles.iter().map(|title| (title.as_str(), format!("c{title}"))));
+        items.push(("The new ZELDA", "b".to_owned()));
+        let items: Vec<(&str, &str)> = items.iter().map(|(t, c)| (*t, c.as_str())).collect();
+        let neighbours = Neighbours::new(&catalogue(&items));
+        let mut rng = seed::rng(1, "test", &[]);
+        for _ in 0..50 {
+            let drawn = neighbours.draw(ItemId(0), 4, &mut rng);
+            assert!(drawn.is_empty() || drawn == [ItemId(81)], "by Zelda, or alone in a category");
+        }
+        assert!(words("The 2nd Part (1990)").iter().eq(["2nd", "part", "the"]));
     }
 
     #[test]
