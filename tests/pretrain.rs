@@ -58,7 +58,9 @@ fn a_base_learns_what_it_was_not_shown() {
         [("bigrec", Family::Llama, 0.5), ("recformer", Family::Longformer, 0.1)]
     {
         let set = format!("model.backbone={backbone}");
-        let base = base(&[&set, "recformer.window=8", "pretrain.steps=150"]);
+        let sets =
+            [set.as_str(), "recformer.window=8", "pretrain.steps=150", "pretrain.held_out=0.3"];
+        let base = base(&sets);
         let [before, after] = base.record().held_out_loss;
         assert!(base.record().held_out_items > 0);
         assert!(after < before - least, "{backbone}: held-out loss {before} before, {after} after");
