@@ -73,11 +73,11 @@ games-bigrec() {
         evaluation.validation_users=80 evaluation.every=2 "model.checkpoint=$OUT/base-games-bigrec"
 }
 games-recformer() {
-    local texts=(recformer.max_items=8 recformer.max_tokens=160 model.dropout=0) METHOD=()
-    base games-recformer study-games amazon-games "${MATCHER[@]}" "${texts[@]}" pretrain.batch=64 pretrain.steps=600
-    run games-recformer study-games amazon-games "${MATCHER[@]}" "${texts[@]}" federation.rounds=6 training.batch=32 \
-        optimizer.learning_rate=5e-4 optimizer.warmup_steps=100 recformer.freeze_table_from=1 \
-        evaluation.validation_users=200 evaluation.every=2 "model.checkpoint=$OUT/base-games-recformer"
+    local texts=(recformer.max_items=5 recformer.max_tokens=96 model.dropout=0)
+    base games-recformer study-games amazon-games "${MATCHER[@]}" "${texts[@]}" pretrain.batch=64 pretrain.steps=800
+    run games-recformer study-games amazon-games "${MATCHER[@]}" "${texts[@]}" federation.rounds=6 training.local_epochs=2 \
+        training.batch=32 optimizer.learning_rate=5e-4 optimizer.warmup_steps=200 recformer.freeze_table_from=1 \
+        evaluation.validation_users=300 evaluation.every=2 "model.checkpoint=$OUT/base-games-recformer"
 }
 
 # What a base brings to adapters, against a random one and against full training.
