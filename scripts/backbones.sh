@@ -4,7 +4,7 @@
 #   scripts/backbones.sh [RUN...]      all of them without a name
 #
 # DATA (default data) is the folder with ml-1m/ and amazon-games/, OUT (default runs/backbones) receives bases and
-# runs, SEED (default 1) is their seed. A base that is there is not made again; a run that is there is left alone.
+# runs, SEED (default 1) is the runs' seed. A base that is there is not made again; a run that is there is left alone.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
