@@ -18,7 +18,7 @@ use fellrec::config::{GenerationConfig, ModelConfig, OrNone, Trainable};
 use fellrec::generation::{GenerationPlan, generate};
 use fellrec::seed;
 use rand::Rng;
-use tch::Device;
+use tch::{Device, Kind};
 
 const VOCAB: u32 = 4096;
 const PROMPT_TOKENS: usize = 128;
@@ -49,7 +49,7 @@ fn decode(criterion: &mut Criterion) {
     };
     let cut = split(1, 1, OrNone::None);
     let Party { client, stages, .. } =
-        Party::built(&config, Ends::Language { tied: true }, &cut, false, 0.0);
+        Party::built(Kind::Float, &config, Ends::Language { tied: true }, &cut, false, 0.0);
     let mut link = LocalLink::new(stages);
     let system = System::new();
     let mut group = criterion.benchmark_group("decode");

@@ -8,11 +8,14 @@ use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
 use crate::blueprint::Blueprint;
-use crate::config::{DtypeName, Trainable};
+use crate::config::Trainable;
 use crate::model::architecture::BlockKind;
+use crate::model::encoder::{ITEM_POSITION_TABLE, TOKEN_TYPE_TABLE};
 use crate::model::layout::model_specs;
+use crate::model::linear::{lora_a, lora_b};
 use crate::model::pretrained::{
-    Checkpoint, PretrainedError, SpecialTokens, write_adapter, write_checkpoint, write_tokenizer,
+    CONFIG, Checkpoint, PretrainedError, SpecialTokens, write_adapter, write_checkpoint,
+    write_tokenizer,
 };
 use crate::model::slice::{NamedTensor, Slice, SliceFileError};
 use crate::model::spec::TensorSpec;
@@ -21,9 +24,8 @@ use crate::model::spec::TensorSpec;
 pub const EXTRA: &str = "fellrec_extra.safetensors";
 /// The base beside an adapter, where it was drawn and nobody else has it.
 pub const BASE: &str = "base";
-/// What a checkpoint has beside its weights; copied as it is.
-const COMPANIONS: [&str; 10] = [
-    "config.json",
+/// What a checkpoint has beside its weights and its `config.json`; copied as it is.
+const COMPANIONS: [&str; 9] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -136,27 +138,27 @@ fn write_model(
     if let BlockKind::Encoder(encoder) = &mut architecture.blocks {
         // What reads item text has tables that the encoder it started from may lack.
         let rows = |name: &str, own: i64| trained.get(name).map_or(own, |table| table.size()[0]);
-        encoder.token_types = rows("embeddings.token_type_embeddings.weight", encoder.token_types);
-        encoder.item_positions =
-            rows("embeddings.item_position_embeddings.weight", encoder.item_positions);
+        encoder.token_types = rows(TOKEN_TYPE_TABLE, encoder.token_types);
+        encoder.item_positions = rows(ITEM_POSITION_TABLE, encoder.item_positions);
     }
     let specs = model_specs(&architecture);
     let tensors = specs
         .iter()
         .map(|spec| Ok(NamedTensor::new(spec.name.as_str(), weight(blueprint, trained, spec)?)))
-        .collect::<Result<Vec<_>, PretrainedError>>()?;
-    let checkpoint = blueprint.start.checkpoint();
-    let special = match checkpoint {
-        Some(checkpoint) => checkpoint.special_tokens(),
-        None => drawn_special_tokens(blueprint),
-    };
-    write_checkpoint(folder, &architecture, &special, &tensors)?;
-    match checkpoint {
+        .collect::<Result<_, PretrainedError>>()?;
+    let tensors = Slice::new(tensors);
+    match blueprint.start.checkpoint() {
         Some(checkpoint) => {
-            let same = *checkpoint.architecture() == architecture;
-            copy_companions(checkpoint, folder, if same { 0 } else { 1 })?;
+            write_checkpoint(folder, &architecture, &checkpoint.special_tokens(), &tensors)?;
+            copy_companions(checkpoint, folder)?;
+            // Its own says more than ours, unless the model has grown tables.
+            if *checkpoint.architecture() == architecture {
+                copy(checkpoint, CONFIG, folder)?;
+            }
         }
         None => {
+            let special = drawn_special_tokens(blueprint);
+            write_checkpoint(folder, &architecture, &special, &tensors)?;
             if let Some(tokenizer) = blueprint.tokenizer() {
                 write_tokenizer(folder, tokenizer, &special)?;
             }
@@ -172,28 +174,28 @@ fn weight(
     spec: &TensorSpec,
 ) -> Result<Tensor, PretrainedError> {
     let start = &blueprint.start;
-    let kind = match (start.checkpoint(), blueprint.config.runtime.dtype) {
-        (Some(checkpoint), _) => checkpoint.stored_kind(&spec.name).unwrap_or(Kind::Float),
-        (None, DtypeName::Bf16) => Kind::BFloat16,
-        (None, DtypeName::F32) => Kind::Float,
+    let kind = match start.checkpoint() {
+        Some(checkpoint) => checkpoint.stored_kind(&spec.name).unwrap_or(Kind::Float),
+        None => blueprint.kind(),
     };
     if let Some(whole) = trained.get(&spec.name) {
         return Ok(whole.to_kind(kind));
     }
     let module = spec.name.strip_suffix(".weight").unwrap_or(&spec.name);
-    let matrix = |part: &str| trained.get(&format!("{module}.lora_{part}.weight"));
-    let (Some(a_rd), Some(b_or)) = (matrix("A"), matrix("B")) else {
+    let matrices = (trained.get(&lora_a(module)), trained.get(&lora_b(module)));
+    let (Some(a_rd), Some(b_or)) = matrices else {
         return start.base(spec, kind, Device::Cpu);
     };
     let lora = &blueprint.layout.lora;
-    // What the run computed with: a base in the run's number type, its change in f32.
+    // The base as it is stored, its change in f32.
     let base = start.base(spec, kind, Device::Cpu)?.to_kind(Kind::Float);
     let change = b_or.to_kind(Kind::Float).matmul(&a_rd.to_kind(Kind::Float));
     Ok((base + change * (lora.alpha / lora.rank as f64)).to_kind(kind))
 }
 
+/// Whether a tensor is one of the two matrices of an adapter.
 fn is_lora(name: &str) -> bool {
-    name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")
+    name.ends_with(&lora_a("")) || name.ends_with(&lora_b(""))
 }
 
 fn write_extra(extra: &[&NamedTensor], folder: &Path) -> Result<Vec<String>, ExportError> {
@@ -217,14 +219,16 @@ fn drawn_special_tokens(blueprint: &Blueprint) -> SpecialTokens {
     }
 }
 
-/// Copies what the checkpoint has of [`COMPANIONS`], but for the first few.
-fn copy_companions(checkpoint: &Checkpoint, folder: &Path, skip: usize) -> Result<(), ExportError> {
-    for name in &COMPANIONS[skip..] {
-        let path = checkpoint.folder().join(name);
-        if path.is_file() {
-            fs::copy(&path, folder.join(name))
-                .map_err(|source| ExportError::Copy { path: path.clone(), source })?;
-        }
+fn copy_companions(checkpoint: &Checkpoint, folder: &Path) -> Result<(), ExportError> {
+    COMPANIONS.iter().try_for_each(|name| copy(checkpoint, name, folder))
+}
+
+/// Copies a file of the checkpoint, if it has it.
+fn copy(checkpoint: &Checkpoint, name: &str, folder: &Path) -> Result<(), ExportError> {
+    let path = checkpoint.folder().join(name);
+    if !path.is_file() {
+        return Ok(());
     }
-    Ok(())
+    let copied = fs::copy(&path, folder.join(name));
+    copied.map(drop).map_err(|source| ExportError::Copy { path, source })
 }

@@ -15,7 +15,7 @@ const PLAN: StepPlan = StepPlan { learning_rate: 1e-2, grad_scale: 1.0 };
 fn party(kind: Kind, cut: &SplitConfig) -> Party {
     tch::set_num_threads(1);
     let model = ModelConfig { init_std: 0.3, dropout: 0.0, ..model(Trainable::Lora) };
-    Party::of_kind(kind, &model, Ends::Language { tied: true }, cut, false, 0.0)
+    Party::built(kind, &model, Ends::Language { tied: true }, cut, false, 0.0)
 }
 
 fn batch() -> Batch {

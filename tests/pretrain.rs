@@ -33,7 +33,7 @@ fn catalogue(config: &Config) -> Catalogue {
 
 fn pretraining(config: &Config) -> Pretraining {
     tch::set_num_threads(1);
-    Pretraining::new(config.clone(), &catalogue(config)).expect("a catalogue of text")
+    Pretraining::new(config.clone(), catalogue(config)).expect("no checkpoint")
 }
 
 fn base(sets: &[&str]) -> Base {
@@ -94,7 +94,7 @@ fn what_cannot_be_made_is_refused() {
     let refused = pretraining(&all).run(|_| ()).err().expect("too few items").to_string();
     assert!(refused.contains("expected at least 4 after pretrain.held_out"), "{refused}");
     let based = config(&["model.checkpoint=somewhere"]);
-    let refused = Pretraining::new(based.clone(), &catalogue(&based)).err().expect("a base");
+    let refused = Pretraining::new(based.clone(), catalogue(&based)).err().expect("a base");
     assert!(refused.to_string().starts_with("model.checkpoint: got somewhere"), "{refused}");
 }
 

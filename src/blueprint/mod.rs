@@ -14,7 +14,6 @@ use crate::config::{Config, DeviceName, DtypeName};
 use crate::cost::CostPlan;
 use crate::data::{self, ClientData, Prompts, TrainingRows, UserSplit};
 use crate::ids::ClientId;
-use crate::model::architecture::{Architecture, BlockKind};
 use crate::model::backbone::Backbone;
 use crate::model::cut::{Cut, Place};
 use crate::model::layout::Layout;
@@ -198,23 +197,17 @@ impl Blueprint {
     /// Rotary tables for the longest input, on a device.
     pub fn rope(&self, device: Device) -> RopeTable {
         let length = self.workload.longest_input(&self.config);
-        let Architecture { head_dim, blocks, .. } = &self.layout.architecture;
-        match blocks {
-            BlockKind::Decoder(decoder) => {
-                RopeTable::new(length, *head_dim, &decoder.rope, self.kind(), device)
-            }
-            BlockKind::Encoder(_) => RopeTable::empty(),
-        }
+        RopeTable::of(&self.layout.architecture, length, self.kind(), device)
     }
 
     /// Device of the clients.
     pub fn client_device(&self) -> Device {
-        to_tch(self.config.runtime.client_device)
+        self.config.runtime.client_device.into()
     }
 
     /// Device of the shards.
     pub fn shard_device(&self) -> Device {
-        to_tch(self.config.runtime.shard_device)
+        self.config.runtime.shard_device.into()
     }
 
     /// What a client needs under the split and alone.
@@ -242,11 +235,9 @@ impl Blueprint {
         })
     }
 
-    fn kind(&self) -> Kind {
-        match self.config.runtime.dtype {
-            DtypeName::F32 => Kind::Float,
-            DtypeName::Bf16 => Kind::BFloat16,
-        }
+    /// Number type of frozen weights and activations.
+    pub fn kind(&self) -> Kind {
+        self.config.runtime.dtype.into()
     }
 }
 
@@ -267,10 +258,21 @@ fn cpu_capability() -> &'static str {
     std::env::consts::ARCH
 }
 
-fn to_tch(name: DeviceName) -> Device {
-    match name {
-        DeviceName::Cpu => Device::Cpu,
-        DeviceName::Cuda(index) => Device::Cuda(index),
+impl From<DtypeName> for Kind {
+    fn from(name: DtypeName) -> Self {
+        match name {
+            DtypeName::F32 => Self::Float,
+            DtypeName::Bf16 => Self::BFloat16,
+        }
+    }
+}
+
+impl From<DeviceName> for Device {
+    fn from(name: DeviceName) -> Self {
+        match name {
+            DeviceName::Cpu => Self::Cpu,
+            DeviceName::Cuda(index) => Self::Cuda(index),
+        }
     }
 }
 
@@ -282,5 +284,5 @@ fn device(name: DeviceName, key: &'static str) -> Result<Device, BlueprintError>
             return Err(BlueprintError::NoDevice { key, device: name, found });
         }
     }
-    Ok(to_tch(name))
+    Ok(name.into())
 }

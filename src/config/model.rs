@@ -112,3 +112,10 @@ pub struct SplitConfig {
     pub stages: OrNone<Vec<(i64, i64)>>,
     pub replicas: OrNone<u32>,
 }
+
+impl SplitConfig {
+    /// A cut with one stage between front and back, replicated as often as there are compute threads.
+    pub fn new(k_front: i64, k_back: i64) -> Self {
+        Self { k_front, k_back, stages: OrNone::None, replicas: OrNone::None }
+    }
+}

@@ -12,6 +12,7 @@ use super::cut::{Cut, Place};
 use super::encoder::embedding_specs;
 use super::norm::RmsNorm;
 use super::pretrained::PretrainedError;
+use super::recformer::RecFormer;
 use super::slice::{NamedTensor, Slice};
 use super::spec::{BaseWeights, Init, Params, TensorSpec};
 use super::start::StartingPoint;
@@ -153,6 +154,17 @@ impl Layout {
             Place::Front => Some(&self.front),
             Place::Stage(_) => None,
             Place::Back => Some(&self.back),
+        }
+    }
+}
+
+/// The ends of a model that reads and writes text, or of an encoder that reads item text.
+pub fn text_ends(architecture: &Architecture) -> Box<dyn Backbone> {
+    match &architecture.blocks {
+        BlockKind::Decoder(_) => Box::new(CausalLm::new(architecture)),
+        BlockKind::Encoder(encoder) => {
+            let items = (encoder.item_positions - 1).max(1);
+            Box::new(RecFormer::new(architecture, encoder, items))
         }
     }
 }

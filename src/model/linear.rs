@@ -74,10 +74,12 @@ pub fn adapter_specs(name: &str, inputs: i64, outputs: i64, rank: i64) -> [Tenso
     ]
 }
 
-fn lora_a(name: &str) -> String {
+/// Name of the matrix A of the linear layer `name`.
+pub fn lora_a(name: &str) -> String {
     format!("{name}.lora_A.weight")
 }
 
-fn lora_b(name: &str) -> String {
+/// Name of the matrix B of the linear layer `name`.
+pub fn lora_b(name: &str) -> String {
     format!("{name}.lora_B.weight")
 }

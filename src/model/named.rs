@@ -6,17 +6,6 @@ use super::architecture::{Architecture, BlockKind, Decoder, Rope, RopeScaling};
 pub const NAMED: [&str; 6] =
     ["llama-2-7b", "llama-3.1-8b", "llama-3.2-1b", "qwen2.5-0.5b", "qwen2.5-7b", "qwen3-8b"];
 
-/// Dimensions that the families differ in.
-struct Sizes {
-    hidden: i64,
-    layers: i64,
-    heads: i64,
-    kv_heads: i64,
-    head_dim: i64,
-    ffn: i64,
-    vocab: i64,
-}
-
 impl Architecture {
     /// The network of this name, of [`NAMED`]; its numbers are those of the model's `config.json` on the
     /// Hugging Face hub.
@@ -45,48 +34,48 @@ impl Architecture {
             rope: Rope { theta: 1_000_000.0, scaling: RopeScaling::None },
             ..llama(RopeScaling::None)
         };
-        let (sizes, norm_eps, decoder) = match name {
+        Some(match name {
             "llama-2-7b" => {
-                (sizes([4096, 32, 32, 32, 128, 11_008, 32_000]), 1e-5, llama(RopeScaling::None))
+                causal([4096, 32, 32, 32, 128, 11_008, 32_000], 1e-5, llama(RopeScaling::None))
             }
-            "llama-3.1-8b" => (sizes([4096, 32, 32, 8, 128, 14_336, 128_256]), 1e-5, llama3(8.0)),
+            "llama-3.1-8b" => causal([4096, 32, 32, 8, 128, 14_336, 128_256], 1e-5, llama3(8.0)),
             "llama-3.2-1b" => {
                 let decoder = Decoder { tied: true, ..llama3(32.0) };
-                (sizes([2048, 16, 32, 8, 64, 8192, 128_256]), 1e-5, decoder)
+                causal([2048, 16, 32, 8, 64, 8192, 128_256], 1e-5, decoder)
             }
             "qwen2.5-0.5b" => {
                 let decoder = Decoder { qkv_bias: true, tied: true, ..qwen() };
-                (sizes([896, 24, 14, 2, 64, 4864, 151_936]), 1e-6, decoder)
+                causal([896, 24, 14, 2, 64, 4864, 151_936], 1e-6, decoder)
             }
             "qwen2.5-7b" => {
                 let decoder = Decoder { qkv_bias: true, ..qwen() };
-                (sizes([3584, 28, 28, 4, 128, 18_944, 152_064]), 1e-6, decoder)
+                causal([3584, 28, 28, 4, 128, 18_944, 152_064], 1e-6, decoder)
             }
             "qwen3-8b" => {
                 let decoder = Decoder { qk_norm: true, ..qwen() };
-                (sizes([4096, 36, 32, 8, 128, 12_288, 151_936]), 1e-6, decoder)
+                causal([4096, 36, 32, 8, 128, 12_288, 151_936], 1e-6, decoder)
             }
             _ => return None,
-        };
-        let Sizes { hidden, layers, heads, kv_heads, head_dim, ffn, vocab } = sizes;
-        let (init_std, blocks) = (0.02, BlockKind::Decoder(decoder));
-        Some(Self {
-            hidden,
-            layers,
-            heads,
-            kv_heads,
-            head_dim,
-            ffn,
-            vocab,
-            norm_eps,
-            init_std,
-            blocks,
         })
     }
 }
 
-fn sizes([hidden, layers, heads, kv_heads, head_dim, ffn, vocab]: [i64; 7]) -> Sizes {
-    Sizes { hidden, layers, heads, kv_heads, head_dim, ffn, vocab }
+/// A causal network of these dimensions, in the order of [`Architecture`]'s fields.
+fn causal(dimensions: [i64; 7], norm_eps: f64, decoder: Decoder) -> Architecture {
+    let [hidden, layers, heads, kv_heads, head_dim, ffn, vocab] = dimensions;
+    let (init_std, blocks) = (0.02, BlockKind::Decoder(decoder));
+    Architecture {
+        hidden,
+        layers,
+        heads,
+        kv_heads,
+        head_dim,
+        ffn,
+        vocab,
+        norm_eps,
+        init_std,
+        blocks,
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::architecture::{Rope, RopeScaling};
+use super::architecture::{Architecture, BlockKind, Rope, RopeScaling};
 
 /// Cosines and sines of every position up to a length.
 #[derive(Debug)]
@@ -25,6 +25,16 @@ impl RopeTable {
         Self {
             cos: angles.cos().to_kind(kind).to_device(device),
             sin: angles.sin().to_kind(kind).to_device(device),
+        }
+    }
+
+    /// The tables of a network, for texts of at most `length` tokens.
+    pub fn of(architecture: &Architecture, length: i64, kind: Kind, device: Device) -> Self {
+        match &architecture.blocks {
+            BlockKind::Decoder(decoder) => {
+                Self::new(length, architecture.head_dim, &decoder.rope, kind, device)
+            }
+            BlockKind::Encoder(_) => Self::empty(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::PretrainError;
 use crate::config::{BackboneKind, PretrainConfig};
 use crate::model::architecture::Architecture;
 use crate::model::pretrained::{PretrainedError, SpecialTokens, write_checkpoint, write_tokenizer};
-use crate::model::slice::NamedTensor;
+use crate::model::slice::Slice;
 
 /// The file that says what a folder was made from.
 const RECORD: &str = "fellrec-pretrain.json";
@@ -59,7 +59,7 @@ pub struct Base {
     architecture: Architecture,
     tokenizer: Tokenizer,
     special: SpecialTokens,
-    tensors: Vec<NamedTensor>,
+    tensors: Slice,
     record: BaseRecord,
 }
 
@@ -68,7 +68,7 @@ impl Base {
         architecture: Architecture,
         tokenizer: Tokenizer,
         special: SpecialTokens,
-        tensors: Vec<NamedTensor>,
+        tensors: Slice,
         record: BaseRecord,
     ) -> Self {
         Self { architecture, tokenizer, special, tensors, record }

@@ -21,7 +21,7 @@ use crate::ids::{ClientId, ItemId, Round, StepId};
 use crate::model::architecture::Architecture;
 use crate::model::mask::MaskSeed;
 use crate::model::pretrained::{PretrainedError, SpecialTokens};
-use crate::model::slice::Digest;
+use crate::model::slice::{Digest, Slice};
 use crate::model::start::StartingPoint;
 use crate::seed;
 use crate::split::{ClientModel, ClientSettings, SplitError, StepPlan, WholePlan};
@@ -66,12 +66,16 @@ impl From<PretrainedError> for PretrainError {
 /// A base before it is trained.
 pub struct Pretraining {
     config: Config,
+    catalogue: Catalogue,
+    key: Digest,
+}
+
+/// A kind of base, and what it is taught.
+struct Course {
     architecture: Architecture,
     tokenizer: Tokenizer,
     special: SpecialTokens,
     task: Task,
-    neighbours: Neighbours,
-    key: Digest,
 }
 
 /// Where a training stands.
@@ -84,21 +88,16 @@ pub struct Progress {
 }
 
 impl Pretraining {
-    /// Trains the tokenizer and prepares the texts of a catalogue.
+    /// A base over the text of a catalogue. Nothing is computed yet but the key.
     ///
     /// # Errors
-    /// [`PretrainError`], but for the disk's.
-    pub fn new(config: Config, catalogue: &Catalogue) -> Result<Self, PretrainError> {
+    /// [`PretrainError::HasCheckpoint`].
+    pub fn new(config: Config, catalogue: Catalogue) -> Result<Self, PretrainError> {
         if let OrNone::Some(folder) = &config.model.checkpoint {
             return Err(PretrainError::HasCheckpoint { got: folder.display().to_string() });
         }
-        let neighbours = Neighbours::new(catalogue);
-        let key = key(&config, catalogue);
-        let (architecture, tokenizer, special, task) = match config.model.backbone {
-            BackboneKind::ItemTokens | BackboneKind::Bigrec => writer(&config, catalogue)?,
-            BackboneKind::Recformer => matcher(&config, catalogue)?,
-        };
-        Ok(Self { config, architecture, tokenizer, special, task, neighbours, key })
+        let key = key(&config, &catalogue);
+        Ok(Self { config, catalogue, key })
     }
 
     /// Names what the base is made from: equal keys, equal bases.
@@ -106,24 +105,38 @@ impl Pretraining {
         &self.key
     }
 
-    /// Trains. `progress` hears of every step.
+    /// Trains the tokenizer and the model. `progress` hears of every step.
     ///
     /// Bits depend on libtorch's intra-op threads of this process, and on nothing else that the key
     /// does not name.
     ///
     /// # Errors
-    /// [`PretrainError::TooFew`].
+    /// Text that cannot be tokenized; [`PretrainError::TooFew`].
     pub fn run(self, mut progress: impl FnMut(Progress)) -> Result<Base, PretrainError> {
         let (config, seed) = (&self.config, self.config.run.seed);
-        let mut items: Vec<ItemId> = (0..self.items() as u32).map(ItemId).collect();
+        let mut items: Vec<ItemId> = (0..self.catalogue.items.len() as u32).map(ItemId).collect();
         items.shuffle(&mut seed::rng(seed, "pretrain held out", &[]));
         let held_out = (items.len() as f64 * config.pretrain.held_out).round() as usize;
         let (held_out, trained) = items.split_at(held_out);
         if trained.len() < 4 {
             return Err(PretrainError::TooFew { items: trained.len() });
         }
-        let mut model = self.model()?;
-        let before = self.loss(&model, held_out)?;
+        let neighbours = Neighbours::new(&self.catalogue);
+        let Course { architecture, tokenizer, special, task } = match config.model.backbone {
+            BackboneKind::ItemTokens | BackboneKind::Bigrec => writer(config, &self.catalogue)?,
+            BackboneKind::Recformer => matcher(config, &self.catalogue)?,
+        };
+        let mut model = self.model(&architecture)?;
+        // On the same texts whenever it is asked.
+        let measured = |model: &ClientModel| {
+            let mut rng = seed::rng(seed, "pretrain measure", &[]);
+            let mut sum = LossSum::default();
+            for items in held_out.chunks(config.pretrain.batch as usize) {
+                sum = sum.and(task.loss(model, items, &neighbours, &mut rng)?);
+            }
+            Ok::<_, SplitError>(sum.mean())
+        };
+        let before = measured(&model)?;
         let batch = (config.pretrain.batch as usize).min(trained.len());
         let mut order: Vec<ItemId> = Vec::new();
         let mut epoch = 0;
@@ -136,14 +149,14 @@ impl Pretraining {
             let items = order.split_off(order.len() - batch);
             let mut rng = seed::rng(seed, "pretrain texts", &[step]);
             let masks = masks(seed, step);
-            let loss = self.task.learn(&model, &items, &self.neighbours, &mut rng, masks);
+            let loss = task.learn(&model, &items, &neighbours, &mut rng, masks);
             let (front, back) = model.squared_grad_norms();
             let clip = config.optimizer.clip_norm.get();
             let grad_scale = clip_scale(front + back, clip);
             model.step(StepPlan { learning_rate: self.learning_rate(step), grad_scale });
             progress(Progress { step: step + 1, loss: loss.mean() });
         }
-        let after = self.loss(&model, held_out)?;
+        let after = measured(&model)?;
         let (front, back) = model.close();
         let (front, back) = (front.into_parts().0, back.into_parts().0);
         let record = BaseRecord {
@@ -153,19 +166,12 @@ impl Pretraining {
             backbone: config.model.backbone,
             pretrain: config.pretrain.clone(),
             parameters: (front.numel() + back.numel()) as u64,
-            tokens: self.tokenizer.get_vocab_size(true) as u64,
+            tokens: tokenizer.get_vocab_size(true) as u64,
             held_out_items: held_out.len() as u64,
-            held_out_loss: [before.mean(), after.mean()],
+            held_out_loss: [before, after],
         };
-        let tensors = front.tensors.into_iter().chain(back.tensors).collect();
-        Ok(Base::new(self.architecture, self.tokenizer, self.special, tensors, record))
-    }
-
-    fn items(&self) -> usize {
-        match &self.task {
-            Task::Write { facts, .. } => facts.len(),
-            Task::Match { texts } => texts.items(),
-        }
+        let tensors = Slice::new(front.tensors.into_iter().chain(back.tensors).collect());
+        Ok(Base::new(architecture, tokenizer, special, tensors, record))
     }
 
     /// Rises linearly over the warm-up and falls linearly to 0.
@@ -176,19 +182,10 @@ impl Pretraining {
         pretrain.learning_rate * warm.min(1.0) * left
     }
 
-    /// On the same texts whenever it is asked.
-    fn loss(&self, model: &ClientModel, items: &[ItemId]) -> Result<LossSum, SplitError> {
-        let mut rng = seed::rng(self.config.run.seed, "pretrain measure", &[]);
-        let batches = items.chunks(self.config.pretrain.batch as usize);
-        batches
-            .map(|items| self.task.loss(model, items, &self.neighbours, &mut rng))
-            .try_fold(LossSum::default(), |sum, loss| Ok(sum.and(loss?)))
-    }
-
     /// All of the network in one place, every tensor of it training.
-    fn model(&self) -> Result<ClientModel, PretrainedError> {
+    fn model(&self, architecture: &Architecture) -> Result<ClientModel, PretrainedError> {
         let plan = WholePlan {
-            architecture: &self.architecture,
+            architecture,
             trainable: Trainable::Full,
             lora: LoraConfig::none(),
             optimizer: &self.config.optimizer,
@@ -200,10 +197,7 @@ impl Pretraining {
 }
 
 /// A tokenizer over prompts and sentences, a tied Llama that knows its tokens, and what it writes.
-fn writer(
-    config: &Config,
-    catalogue: &Catalogue,
-) -> Result<(Architecture, Tokenizer, SpecialTokens, Task), PretrainError> {
+fn writer(config: &Config, catalogue: &Catalogue) -> Result<Course, PretrainError> {
     let item = config.prompt.item.as_str();
     let mut texts = PromptTemplate::new(&config.prompt).corpus(catalogue);
     texts.extend(task::facts(catalogue, item));
@@ -216,14 +210,12 @@ fn writer(
     let prompts = Prompts::new(catalogue, tokenizer.clone(), end, prompt, generation)?;
     let task = Task::write(catalogue, prompts, item, longest(config))?;
     let vocab = tokenizer.get_vocab_size(true) as i64;
-    Ok((Architecture::llama(&config.model, vocab), tokenizer, special, task))
+    let architecture = Architecture::llama(&config.model, vocab);
+    Ok(Course { architecture, tokenizer, special, task })
 }
 
 /// A tokenizer over item text, a RecFormer that knows its tokens, and what it is to match.
-fn matcher(
-    config: &Config,
-    catalogue: &Catalogue,
-) -> Result<(Architecture, Tokenizer, SpecialTokens, Task), PretrainError> {
+fn matcher(config: &Config, catalogue: &Catalogue) -> Result<Course, PretrainError> {
     let tokenizer = item_text_tokenizer(catalogue, config.model.vocab)?;
     let texts = ItemTexts::new(catalogue, &tokenizer, &config.recformer)?;
     let architecture = Architecture::recformer(&config.model, &config.recformer, texts.vocab());
@@ -233,7 +225,7 @@ fn matcher(
         pad: Some(0),
     };
     let task = Task::Match { texts: Box::new(texts) };
-    Ok((architecture, tokenizer, special, task))
+    Ok(Course { architecture, tokenizer, special, task })
 }
 
 /// Tokens of the longest text.

@@ -34,8 +34,8 @@ pub struct DecodeCache {
     lengths: Vec<i64>,
     /// Prompt that each row continues.
     prompts_r: Vec<i64>,
-    /// T, the columns that prompts take, padding included.
-    prompt_columns: i64,
+    /// As in [`NewToken`].
+    padding: Option<Tensor>,
     /// Tokens that every row has written.
     written: i64,
     device: Device,
@@ -72,6 +72,7 @@ impl DecodeCache {
         self.lengths = kept.iter().map(|prompt| self.lengths[*prompt as usize]).collect();
         let kept_p = Tensor::from_slice(&kept).to_device(self.device);
         self.layers.iter_mut().for_each(|layer| layer.keep_prompts(&kept_p));
+        self.padding = self.padding.take().map(|padding| padding.index_select(0, &kept_p));
     }
 
     /// Where the next token of every row stands.
@@ -85,21 +86,22 @@ impl DecodeCache {
         NewToken {
             positions_r: Tensor::from_slice(&positions).to_device(self.device),
             rows: RowsOfPrompts::new(&self.prompts_r, prompts, self.device),
-            padding: self.padding(),
+            padding: self.padding.as_ref().map(Tensor::shallow_clone),
         }
     }
+}
 
-    fn padding(&self) -> Option<Tensor> {
-        if self.lengths.iter().all(|length| *length == self.prompt_columns) {
-            return None;
-        }
-        let lengths_p1 = Tensor::from_slice(&self.lengths).unsqueeze(1);
-        let columns_c = Tensor::arange(self.prompt_columns, (Kind::Int64, Device::Cpu));
-        let hidden_pc = columns_c.unsqueeze(0).ge_tensor(&lengths_p1);
-        let mask_pc = Tensor::zeros(hidden_pc.size(), (Kind::Float, Device::Cpu))
-            .masked_fill(&hidden_pc, f64::NEG_INFINITY);
-        Some(mask_pc.unsqueeze(1).unsqueeze(1).to_device(self.device))
+/// What hides the padding of prompts in `columns` columns, `[P, 1, 1, C]`; `None` if all are as long.
+fn padding(lengths: &[i64], columns: i64, device: Device) -> Option<Tensor> {
+    if lengths.iter().all(|length| *length == columns) {
+        return None;
     }
+    let lengths_p1 = Tensor::from_slice(lengths).unsqueeze(1);
+    let columns_c = Tensor::arange(columns, (Kind::Int64, Device::Cpu));
+    let hidden_pc = columns_c.unsqueeze(0).ge_tensor(&lengths_p1);
+    let mask_pc = Tensor::zeros(hidden_pc.size(), (Kind::Float, Device::Cpu))
+        .masked_fill(&hidden_pc, f64::NEG_INFINITY);
+    Some(mask_pc.unsqueeze(1).unsqueeze(1).to_device(device))
 }
 
 impl BlockStack {
@@ -125,8 +127,8 @@ impl BlockStack {
         let cache = DecodeCache {
             layers,
             prompts_r: (0..lengths.len() as i64).collect(),
+            padding: padding(&lengths, hidden_btd.size()[1], hidden_btd.device()),
             lengths,
-            prompt_columns: hidden_btd.size()[1],
             written: 0,
             device: hidden_btd.device(),
         };

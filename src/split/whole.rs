@@ -1,16 +1,15 @@
 //! A whole model in one place: what a split one is compared with, looked at, or pretrained as.
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor, no_grad};
 
+use super::SplitError;
 use super::client::{ClientModel, ClientSettings};
-use crate::config::{LoraConfig, OptimizerConfig, OrNone, SplitConfig, Trainable};
-use crate::model::architecture::{Architecture, BlockKind};
-use crate::model::backbone::Backbone;
-use crate::model::causal_lm::CausalLm;
+use crate::config::{LoraConfig, OptimizerConfig, SplitConfig, Trainable};
+use crate::model::architecture::Architecture;
+use crate::model::backbone::Inputs;
 use crate::model::cut::{Cut, Place};
-use crate::model::layout::Layout;
+use crate::model::layout::{Layout, text_ends};
 use crate::model::pretrained::PretrainedError;
-use crate::model::recformer::RecFormer;
 use crate::model::rope::RopeTable;
 use crate::model::start::StartingPoint;
 use crate::training::{AdamW, TrainablePart};
@@ -39,19 +38,8 @@ impl WholePlan<'_> {
     /// A tensor of the checkpoint could not be read.
     pub fn build(&self, start: &StartingPoint) -> Result<ClientModel, PretrainedError> {
         let architecture = self.architecture;
-        let ends: Box<dyn Backbone> = match &architecture.blocks {
-            BlockKind::Decoder(_) => Box::new(CausalLm::new(architecture)),
-            BlockKind::Encoder(encoder) => {
-                let items = (encoder.item_positions - 1).max(1);
-                Box::new(RecFormer::new(architecture, encoder, items))
-            }
-        };
-        let whole = SplitConfig {
-            k_front: architecture.layers,
-            k_back: 0,
-            stages: OrNone::None,
-            replicas: OrNone::None,
-        };
+        let ends = text_ends(architecture);
+        let whole = SplitConfig::new(architecture.layers, 0);
         let cut = Cut::new(architecture.layers, &whole);
         let layout = Layout::new(architecture, self.trainable, &self.lora, cut, ends.as_ref());
         let (kind, device) = (Kind::Float, Device::Cpu);
@@ -60,13 +48,21 @@ impl WholePlan<'_> {
             let slice = layout.initial_slice(place, start)?;
             Ok::<_, PretrainedError>(TrainablePart::new(&slice, AdamW::new(self.optimizer), device))
         };
-        let rope = match &architecture.blocks {
-            BlockKind::Decoder(decoder) => {
-                RopeTable::new(self.longest, architecture.head_dim, &decoder.rope, kind, device)
-            }
-            BlockKind::Encoder(_) => RopeTable::empty(),
-        };
+        let rope = RopeTable::of(architecture, self.longest, kind, device);
         let (front, back) = (part(Place::Front)?, part(Place::Back)?);
         Ok(ClientModel::new(ends, &layout, base, &rope, self.settings, front, back))
+    }
+}
+
+impl ClientModel {
+    /// Scores `[V]` of the token after `ids`, f32, by a whole causal model.
+    ///
+    /// # Errors
+    /// None that a whole model has.
+    pub fn next_token_scores(&self, ids: &[i64]) -> Result<Tensor, SplitError> {
+        let ends = no_grad(|| self.ends());
+        let hidden = self.evaluate_front(&ends, &Inputs::Ids(Tensor::from_slice(ids).unsqueeze(0)));
+        let last = Tensor::from_slice(&[ids.len() as i64 - 1]);
+        Ok(self.evaluate_back(&ends, &hidden, &last)?.squeeze_dim(0))
     }
 }

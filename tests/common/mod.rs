@@ -143,16 +143,7 @@ pub fn backbone(ends: Ends, architecture: &Architecture) -> Box<dyn Backbone> {
 
 /// Rotary tables of 256 positions.
 pub fn rope(architecture: &Architecture) -> RopeTable {
-    rope_of(architecture, Kind::Float)
-}
-
-fn rope_of(architecture: &Architecture, kind: Kind) -> RopeTable {
-    match &architecture.blocks {
-        BlockKind::Decoder(decoder) => {
-            RopeTable::new(256, architecture.head_dim, &decoder.rope, kind, Device::Cpu)
-        }
-        BlockKind::Encoder(_) => RopeTable::empty(),
-    }
+    RopeTable::of(architecture, 256, Kind::Float, Device::Cpu)
 }
 
 /// One client and the stages that serve it, all in this thread.
@@ -163,7 +154,7 @@ pub struct Party {
 }
 
 pub fn split(k_front: i64, k_back: i64, stages: OrNone<Vec<(i64, i64)>>) -> SplitConfig {
-    SplitConfig { k_front, k_back, stages, replicas: OrNone::None }
+    SplitConfig { stages, ..SplitConfig::new(k_front, k_back) }
 }
 
 impl Party {
@@ -173,7 +164,8 @@ impl Party {
 
     /// With start weights of a standard deviation of 0.3: logits that differ.
     pub fn sharpened(ends: Ends, trainable: Trainable, split: &SplitConfig) -> Self {
-        Self::built(&ModelConfig { init_std: 0.3, ..model(trainable) }, ends, split, false, 0.0)
+        let model = ModelConfig { init_std: 0.3, ..model(trainable) };
+        Self::built(Kind::Float, &model, ends, split, false, 0.0)
     }
 
     /// With the proximal term `mu / 2 * ||Theta - Theta_start||^2`.
@@ -184,22 +176,11 @@ impl Party {
         recompute: bool,
         mu: f64,
     ) -> Self {
-        Self::built(&model(trainable), ends, split, recompute, mu)
+        Self::built(Kind::Float, &model(trainable), ends, split, recompute, mu)
     }
 
-    /// Of any size.
+    /// Of any size, its frozen weights and activations of a number type.
     pub fn built(
-        model: &ModelConfig,
-        ends: Ends,
-        split: &SplitConfig,
-        recompute: bool,
-        mu: f64,
-    ) -> Self {
-        Self::of_kind(Kind::Float, model, ends, split, recompute, mu)
-    }
-
-    /// With frozen weights and activations of a number type.
-    pub fn of_kind(
         kind: Kind,
         model: &ModelConfig,
         ends: Ends,
@@ -216,7 +197,7 @@ impl Party {
         let start = StartingPoint::random(SEED);
         let base = layout.frozen_base(&places, &start, kind, Device::Cpu);
         let base = base.expect("drawn");
-        let rope = rope_of(&architecture, kind);
+        let rope = RopeTable::of(&architecture, 256, kind, Device::Cpu);
         let part = |place| {
             let slice = layout.initial_slice(place, &start).expect("drawn");
             let part = TrainablePart::new(&slice, AdamW::new(&optimizer()), Device::Cpu);

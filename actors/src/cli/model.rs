@@ -2,25 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use fellrec::config::{Layers, Loaded, LoraConfig, OrNone, SplitConfig, Trainable};
+use fellrec::config::{Layers, Loaded, LoraConfig, SplitConfig, Trainable};
 use fellrec::data::read_tokenizer;
 use fellrec::model::architecture::BlockKind;
-use fellrec::model::backbone::{Backbone, Inputs};
-use fellrec::model::causal_lm::CausalLm;
 use fellrec::model::cut::{Cut, Place};
-use fellrec::model::layout::{Layout, model_specs};
+use fellrec::model::layout::{Layout, model_specs, text_ends};
 use fellrec::model::pretrained::Checkpoint;
-use fellrec::model::recformer::RecFormer;
 use fellrec::model::spec::TensorSpec;
 use fellrec::model::start::StartingPoint;
 use fellrec::split::{ClientSettings, WholePlan};
 use serde::Serialize;
 use tch::Tensor;
+use tokenizers::Tokenizer;
 
 use super::output::{print, print_json, table};
 use super::{ExitStatus, WrongUsage};
@@ -134,23 +132,26 @@ pub fn run(command: ModelCommand) -> Result<ExitStatus> {
     let ModelCommand::Inspect(args) = command;
     let checkpoint = Checkpoint::open(&args.folder)?;
     checkpoint.check(&model_specs(checkpoint.architecture()))?;
-    let mut inspection = inspect(&checkpoint, args.cut)?;
-    let folder = checkpoint.folder().to_owned();
+    let tokenizer = checkpoint.tokenizer().map(|file| read_tokenizer(&file)).transpose()?;
+    let mut inspection = inspect(&checkpoint, tokenizer.as_ref(), args.cut)?;
     if !args.ids.is_empty() {
         inspection.logits = Some(logits(checkpoint, &args.ids)?);
     }
     if args.json {
         print_json(&inspection)?;
     } else {
-        print(&render(&inspection, &folder)?)?;
+        print(&render(&inspection, tokenizer.as_ref()))?;
     }
     Ok(ExitStatus::Success)
 }
 
-fn inspect(checkpoint: &Checkpoint, cut: Option<CutArg>) -> Result<Inspection> {
+fn inspect(
+    checkpoint: &Checkpoint,
+    tokenizer: Option<&Tokenizer>,
+    cut: Option<CutArg>,
+) -> Result<Inspection> {
     let architecture = checkpoint.architecture().clone();
     let special = checkpoint.special_tokens();
-    let tokenizer = checkpoint.tokenizer().map(|file| read_tokenizer(&file)).transpose()?;
     let (tied, rope, positions, windows) = match &architecture.blocks {
         BlockKind::Decoder(decoder) => {
             let rope = format!("theta {}, scaling {:?}", decoder.rope.theta, decoder.rope.scaling);
@@ -206,17 +207,9 @@ fn cuts(checkpoint: &Checkpoint, cut: Option<CutArg>) -> Result<Vec<Holdings>> {
 
 fn holdings(checkpoint: &Checkpoint, cut: CutArg) -> Holdings {
     let architecture = checkpoint.architecture();
-    let ends: Box<dyn Backbone> = match &architecture.blocks {
-        BlockKind::Decoder(_) => Box::new(CausalLm::new(architecture)),
-        BlockKind::Encoder(encoder) => {
-            let items = (encoder.item_positions - 1).max(1);
-            Box::new(RecFormer::new(architecture, encoder, items))
-        }
-    };
+    let ends = text_ends(architecture);
     let CutArg { front, back } = cut;
-    let split =
-        SplitConfig { k_front: front, k_back: back, stages: OrNone::None, replicas: OrNone::None };
-    let cut = Cut::new(architecture.layers, &split);
+    let cut = Cut::new(architecture.layers, &SplitConfig::new(front, back));
     let stages = cut.stages().len();
     let none = LoraConfig::none();
     let layout = Layout::new(architecture, Trainable::Lora, &none, cut, ends.as_ref());
@@ -266,14 +259,10 @@ fn logits(checkpoint: Checkpoint, ids: &[i64]) -> Result<Vec<f32>> {
         longest: ids.len() as i64,
     };
     let model = plan.build(&StartingPoint::pretrained(0, std::sync::Arc::new(checkpoint)))?;
-    let ends = tch::no_grad(|| model.ends());
-    let hidden = model.evaluate_front(&ends, &Inputs::Ids(Tensor::from_slice(ids).unsqueeze(0)));
-    let last = Tensor::from_slice(&[ids.len() as i64 - 1]);
-    let scores = model.evaluate_back(&ends, &hidden, &last)?;
-    Ok(Vec::try_from(scores.squeeze_dim(0))?)
+    Ok(Vec::try_from(model.next_token_scores(ids)?)?)
 }
 
-fn render(inspection: &Inspection, folder: &Path) -> Result<String> {
+fn render(inspection: &Inspection, tokenizer: Option<&Tokenizer>) -> String {
     let mut facts = table(["what", "value"]);
     let numbers = |value: i64| format!("{:.2} M", value as f64 / 1e6);
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
@@ -330,22 +319,20 @@ fn render(inspection: &Inspection, folder: &Path) -> Result<String> {
     }
     let mut text = format!("{facts}\n\n{cuts}");
     if let Some(logits) = &inspection.logits {
-        text.push_str(&format!("\n\n{}", top(logits, folder)?));
+        text.push_str(&format!("\n\n{}", top(logits, tokenizer)));
     }
-    Ok(text)
+    text
 }
 
 /// The likeliest next tokens.
-fn top(logits: &[f32], folder: &Path) -> Result<String> {
-    let tokenizer = folder.join("tokenizer.json");
-    let tokenizer = tokenizer.is_file().then(|| read_tokenizer(&tokenizer)).transpose()?;
+fn top(logits: &[f32], tokenizer: Option<&Tokenizer>) -> String {
     let logits = Tensor::from_slice(logits);
     let (values, ids) = logits.topk(TOP.min(logits.numel() as i64), 0, true, true);
     let probabilities = logits.softmax(0, tch::Kind::Float);
     let mut rows = table(["id", "token", "logit", "probability"]);
     for place in 0..ids.numel() as i64 {
         let id = ids.int64_value(&[place]);
-        let token = tokenizer.as_ref().and_then(|tokenizer| tokenizer.id_to_token(id as u32));
+        let token = tokenizer.and_then(|tokenizer| tokenizer.id_to_token(id as u32));
         rows.add_row([
             id.to_string(),
             token.unwrap_or_default(),
@@ -353,5 +340,5 @@ fn top(logits: &[f32], folder: &Path) -> Result<String> {
             format!("{:.4}", probabilities.double_value(&[id])),
         ]);
     }
-    Ok(rows.to_string())
+    rows.to_string()
 }

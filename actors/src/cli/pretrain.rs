@@ -21,7 +21,7 @@ Examples:
   fellrec pretrain --set model.backbone=recformer --steps 500
   fellrec simulate --set model.backbone=bigrec --set model.checkpoint=bases/ml-1m
 
-Only the catalogue is read, no interaction. What is there already is not made again.";
+Only the catalogue is used, no interaction. What is there already is not made again.";
 
 /// Digits of the key that name a folder.
 const NAME_DIGITS: usize = 12;
@@ -72,7 +72,7 @@ pub fn run(args: PretrainArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
     // One model and nobody beside it: the threads are libtorch's own.
     tch::set_num_threads(threads as i32);
     let (runs, steps) = (config.run.out.clone(), config.pretrain.steps);
-    let pretraining = Pretraining::new(config, &catalogue)?;
+    let pretraining = Pretraining::new(config, catalogue)?;
     let key = pretraining.key().to_string();
     let folder = out.unwrap_or_else(|| runs.join(format!("base-{}", &key[..NAME_DIGITS])));
     let started = Instant::now();

@@ -1,6 +1,7 @@
 //! Folders that are there whole or not at all, and never by chance over another.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -22,26 +23,16 @@ pub fn write_folder<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<T>) ->
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(parent).with_context(context)?;
+    // Temporary folders are their owner's alone by default; this one will not be one for long.
     let partial = tempfile::Builder::new()
         .prefix(".fellrec-partial-")
+        .permissions(fs::Permissions::from_mode(0o755))
         .tempdir_in(parent)
         .with_context(context)?;
     let written = write(partial.path())?;
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(context)?;
     }
-    let partial = partial.keep();
-    make_readable(&partial).with_context(context)?;
-    fs::rename(partial, folder).with_context(context)?;
+    fs::rename(partial.keep(), folder).with_context(context)?;
     Ok(written)
-}
-
-/// Temporary folders are their owner's alone; this one is not.
-fn make_readable(folder: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use fellrec::config::Trainable;
 use fellrec::history::{EventKind, TestResult};
 use fellrec::ids::ClientId;
-use fellrec::model::backbone::Inputs;
 use fellrec::model::pretrained::{Adapter, Checkpoint};
 use fellrec::model::start::StartingPoint;
 use fellrec::split::{ClientSettings, WholePlan};
@@ -70,10 +69,7 @@ fn logits(base: &Path, adapter: &Path, ids: &[i64]) -> Tensor {
     };
     let start = StartingPoint::pretrained(0, checkpoint).adapted(Some(adapter));
     let model = plan.build(&start).expect("tensors that fit");
-    let hidden =
-        model.evaluate_front(&model.ends(), &Inputs::Ids(Tensor::from_slice(ids).unsqueeze(0)));
-    let last = Tensor::from_slice(&[ids.len() as i64 - 1]);
-    model.evaluate_back(&model.ends(), &hidden, &last).expect("legal").squeeze_dim(0)
+    model.next_token_scores(ids).expect("a whole model")
 }
 
 #[test]

@@ -1,14 +1,8 @@
 //! `fellrec model inspect` as a process, over the folders that transformers wrote.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::Value;
 
-use crate::support::Place;
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models").join(name)
-}
+use crate::support::{Place, fixture};
 
 fn inspect(name: &str, more: &[&str]) -> (Option<i32>, String, String) {
     let folder = fixture(name);

@@ -17,6 +17,11 @@ training.batch = 8
 runtime.compute_threads = 2
 ";
 
+/// A model that transformers wrote.
+pub fn fixture(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models").join(model)
+}
+
 /// A folder with a small configuration, and at most one run in it.
 pub struct Place {
     folder: TempDir,

@@ -11,8 +11,10 @@ use crate::model::spec::{Init, Params, TensorSpec};
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
-const TOKEN_TYPES: &str = "embeddings.token_type_embeddings.weight";
-const ITEM_POSITIONS: &str = "embeddings.item_position_embeddings.weight";
+/// Name of the token-type table.
+pub const TOKEN_TYPE_TABLE: &str = "embeddings.token_type_embeddings.weight";
+/// Name of RecFormer's own table.
+pub const ITEM_POSITION_TABLE: &str = "embeddings.item_position_embeddings.weight";
 const NORM: &str = "embeddings.LayerNorm";
 
 /// A batch of texts, right-padded.
@@ -75,8 +77,8 @@ impl Embeddings {
         Self {
             words: params.tensor(WORDS),
             positions: params.tensor(POSITIONS),
-            token_types: params.tensor(TOKEN_TYPES),
-            item_positions: params.optional(ITEM_POSITIONS),
+            token_types: params.tensor(TOKEN_TYPE_TABLE),
+            item_positions: params.optional(ITEM_POSITION_TABLE),
             norm: LayerNorm::new(params, NORM, architecture.norm_eps),
             first_position: encoder.first_position,
         }
@@ -116,8 +118,8 @@ pub fn embedding_specs(architecture: &Architecture, encoder: &Encoder) -> Vec<Te
     let tables = [
         (WORDS, architecture.vocab),
         (POSITIONS, encoder.positions),
-        (TOKEN_TYPES, encoder.token_types),
-        (ITEM_POSITIONS, encoder.item_positions),
+        (TOKEN_TYPE_TABLE, encoder.token_types),
+        (ITEM_POSITION_TABLE, encoder.item_positions),
     ];
     let init = Init::Normal(architecture.init_std);
     let mut specs: Vec<TensorSpec> = tables

@@ -14,6 +14,8 @@ mod tests;
 
 pub use attention::Attention;
 pub use block::{EncoderBlock, encoder_lora_specs, encoder_specs};
-pub use embeddings::{Embeddings, EncoderInputs, embedding_specs};
+pub use embeddings::{
+    Embeddings, EncoderInputs, ITEM_POSITION_TABLE, TOKEN_TYPE_TABLE, embedding_specs,
+};
 pub use norm::LayerNorm;
 pub use padding::Padding;

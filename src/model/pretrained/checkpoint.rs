@@ -12,11 +12,11 @@ use super::json::JsonObject;
 use super::weights::Weights;
 use super::{CONFIG, GENERATION, files, names};
 use crate::model::architecture::{Architecture, BlockKind};
+use crate::model::encoder::ITEM_POSITION_TABLE;
 use crate::model::slice::Digest;
 use crate::model::spec::TensorSpec;
 
 const TOKENIZER: &str = "tokenizer.json";
-const ITEM_POSITIONS: &str = "embeddings.item_position_embeddings.weight";
 /// Starts every digest, so that another way of hashing can never give an equal one.
 const DIGEST_VERSION: &[u8] = b"fellrec checkpoint 1\n";
 
@@ -148,13 +148,13 @@ impl Checkpoint {
 
 /// Rows of RecFormer's own table, 0 without one.
 fn item_positions(family: Family, weights: &Weights, hidden: i64) -> Result<i64, PretrainedError> {
-    match weights.shape(ITEM_POSITIONS) {
+    match weights.shape(ITEM_POSITION_TABLE) {
         Some([rows, width]) if family == Family::Longformer && *width == hidden && *rows > 0 => {
             Ok(*rows)
         }
         Some(got) if family == Family::Longformer => {
             let rows = got.first().copied().unwrap_or_default().max(1);
-            Err(weights.misshapen(ITEM_POSITIONS, &[rows, hidden]))
+            Err(weights.misshapen(ITEM_POSITION_TABLE, &[rows, hidden]))
         }
         // In any other family it is an extra tensor, which `check` refuses.
         _ => Ok(0),

@@ -13,7 +13,7 @@ use super::config_json::Family;
 use super::error::PretrainedError;
 use super::{CONFIG, GENERATION, SpecialTokens};
 use crate::model::architecture::{Architecture, BlockKind, Decoder, Encoder, Rope, RopeScaling};
-use crate::model::slice::{NamedTensor, Slice};
+use crate::model::slice::Slice;
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -27,9 +27,9 @@ pub fn write_checkpoint(
     folder: &Path,
     architecture: &Architecture,
     special: &SpecialTokens,
-    tensors: &[NamedTensor],
+    tensors: &Slice,
 ) -> Result<(), PretrainedError> {
-    let dtype = tensors.first().map_or("float32", |named| match named.tensor.kind() {
+    let dtype = tensors.tensors.first().map_or("float32", |named| match named.tensor.kind() {
         tch::Kind::BFloat16 => "bfloat16",
         tch::Kind::Half => "float16",
         _ => "float32",
@@ -38,10 +38,8 @@ pub fn write_checkpoint(
     if matches!(architecture.blocks, BlockKind::Decoder(_)) {
         write(&folder.join(GENERATION), &Value::Object(tokens(special)))?;
     }
-    let share =
-        |named: &NamedTensor| NamedTensor::new(named.name.as_str(), named.tensor.shallow_clone());
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    Slice::new(tensors.iter().map(share).collect()).write(&folder.join(WEIGHTS), &metadata)?;
+    tensors.write(&folder.join(WEIGHTS), &metadata)?;
     Ok(())
 }
 

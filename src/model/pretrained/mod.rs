@@ -19,7 +19,7 @@ mod rope_json;
 mod weights;
 
 /// The file that says what a model is.
-const CONFIG: &str = "config.json";
+pub const CONFIG: &str = "config.json";
 /// The file that says how one writes text with it.
 const GENERATION: &str = "generation_config.json";
 

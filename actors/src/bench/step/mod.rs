@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use fellrec::config::{
-    DeviceName, DtypeName, Layers, Loaded, LoraConfig, OrNone, SplitConfig, Trainable,
-};
+use fellrec::config::{DeviceName, DtypeName, Layers, Loaded, LoraConfig, SplitConfig, Trainable};
 use fellrec::model::architecture::{Architecture, BlockKind};
 use fellrec::model::causal_lm::CausalLm;
 use fellrec::model::cut::{Cut, Place};
@@ -126,10 +124,7 @@ impl StepBench {
     /// No such network, cut or device; a checkpoint that cannot be read.
     pub fn run(&self) -> Result<StepFigures> {
         let device = self.device()?;
-        let kind = match self.dtype {
-            DtypeName::F32 => Kind::Float,
-            DtypeName::Bf16 => Kind::BFloat16,
-        };
+        let kind = Kind::from(self.dtype);
         let taken_before = device_memory_used(device);
         let (architecture, start) = self.network()?;
         let layout = self.layout(&architecture)?;
@@ -192,9 +187,7 @@ impl StepBench {
         match self.device {
             DeviceName::Cpu => Ok(Device::Cpu),
             DeviceName::Cuda(index) => match load_cuda_backend() {
-                CudaStatus::Ready { devices } if (index as i64) < devices => {
-                    Ok(Device::Cuda(index))
-                }
+                CudaStatus::Ready { devices } if (index as i64) < devices => Ok(self.device.into()),
                 CudaStatus::Ready { devices } => {
                     bail!("--device: got cuda:{index}, this process sees {devices}")
                 }
@@ -238,14 +231,8 @@ impl StepBench {
             "--cut: got {front}/{back}, expected a front of at least 1 block and a body, of {layers} in all"
         );
         let lora = LoraConfig { rank: self.rank, alpha: 16.0, ..config()?.lora };
-        let split = SplitConfig {
-            k_front: front,
-            k_back: back,
-            stages: OrNone::None,
-            replicas: OrNone::None,
-        };
         let ends = CausalLm::new(architecture);
-        let cut = Cut::new(layers, &split);
+        let cut = Cut::new(layers, &SplitConfig::new(front, back));
         Ok(Layout::new(architecture, Trainable::Lora, &lora, cut, &ends))
     }
 

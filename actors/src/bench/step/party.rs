@@ -1,9 +1,8 @@
 //! One role of the split, ready to make steps.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use fellrec::config::OptimizerConfig;
 use fellrec::ids::{ClientId, Round, StepId};
-use fellrec::model::architecture::BlockKind;
 use fellrec::model::backbone::{Backbone, Batch, Inputs};
 use fellrec::model::causal_lm::CausalLm;
 use fellrec::model::cut::Place;
@@ -44,10 +43,7 @@ impl Party {
     ) -> Result<Self> {
         let config = config()?;
         let architecture = &layout.architecture;
-        let BlockKind::Decoder(decoder) = &architecture.blocks else {
-            bail!("an encoder has no step of this kind");
-        };
-        let rope = RopeTable::new(bench.seq, architecture.head_dim, &decoder.rope, kind, device);
+        let rope = RopeTable::of(architecture, bench.seq, kind, device);
         let optimizer: &OptimizerConfig = &config.optimizer;
         let part = |place| {
             let slice = layout.initial_slice(place, start)?;
