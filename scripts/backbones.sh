@@ -74,10 +74,10 @@ games-bigrec() {
 }
 games-recformer() {
     local texts=(recformer.max_items=5 recformer.max_tokens=96 model.dropout=0)
-    base games-recformer study-games amazon-games "${MATCHER[@]}" "${texts[@]}" pretrain.batch=64 pretrain.steps=800
-    run games-recformer study-games amazon-games "${MATCHER[@]}" "${texts[@]}" federation.rounds=6 training.local_epochs=2 \
-        training.batch=32 optimizer.learning_rate=5e-4 optimizer.warmup_steps=200 recformer.freeze_table_from=1 \
-        evaluation.validation_users=300 evaluation.every=2 "model.checkpoint=$OUT/base-games-recformer"
+    base games-recformer study-games amazon-games "${MATCHER[@]}" "${texts[@]}" pretrain.batch=128 pretrain.steps=1500
+    run games-recformer study-games amazon-games "${MATCHER[@]}" "${texts[@]}" federation.rounds=4 training.local_epochs=1 \
+        training.batch=64 optimizer.learning_rate=5e-5 optimizer.warmup_steps=50 recformer.freeze_table_from=1 \
+        evaluation.validation_users=300 "model.checkpoint=$OUT/base-games-recformer"
 }
 
 # What a base brings to adapters, against a random one and against full training.

@@ -1,8 +1,8 @@
 //! Items that have something in common, by what the catalogue says of them: histories that nobody had.
 //!
 //! Real histories are their clients' secret and play no part here. What goes together is read off
-//! the public catalogue: a category, one of its terms, or a rare word of the title, as of a series; and
-//! within that the year that a title ends with.
+//! the public catalogue: a category, one of its terms, or a word of the title, as of a series; what few items
+//! share says more than what many do. Within that the year counts that a title ends with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,21 +16,28 @@ use crate::ids::ItemId;
 /// Items drawn for a history stand at most this many times its length away from its item, in a group
 /// ordered by year.
 const REACH: usize = 2;
-/// A word is rare, and says that titles belong together, if at most this many titles have it.
-const RARE: usize = 30;
-
 /// The groups of a catalogue.
 #[derive(Clone, Debug)]
 pub struct Neighbours {
     /// By year, then in catalogue order.
     groups: Vec<Vec<ItemId>>,
-    /// Group and place in it, for every group that an item is in.
-    places: Vec<Vec<(usize, usize)>>,
+    /// For every item, the groups that it is in.
+    places: Vec<Vec<Place>>,
+}
+
+/// An item within a group.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    group: usize,
+    index: usize,
+    /// How often the group is chosen among those of the item: `ln(1 + items / items of the group)`, the inverse
+    /// document frequency of what it shares.
+    weight: f64,
 }
 
 impl Neighbours {
-    /// A group for every category, for every term of one and for every rare word of titles; items without a
-    /// category are one group.
+    /// A group for every category, for every term of one and for every word of titles that two items share; items
+    /// without a category are one group.
     pub fn new(catalogue: &Catalogue) -> Self {
         let (mut by_name, mut by_word) = (Groups::new(), Groups::new());
         for (number, item) in (0..).zip(&catalogue.items) {
@@ -41,14 +48,15 @@ impl Neighbours {
                 by_word.entry(word).or_default().push(ItemId(number));
             }
         }
-        by_word.retain(|_, items| (2..=RARE).contains(&items.len()));
         let mut groups: Vec<Vec<ItemId>> =
             by_name.into_values().chain(by_word.into_values()).collect();
+        groups.retain(|items| items.len() > 1);
         let mut places = vec![Vec::new(); catalogue.items.len()];
         for (group, items) in groups.iter_mut().enumerate() {
             items.sort_by_key(|item| year(&catalogue.items[item.index()].title));
-            for (place, item) in items.iter().enumerate() {
-                places[item.index()].push((group, place));
+            let weight = (catalogue.items.len() as f64 / items.len() as f64).ln_1p();
+            for (index, item) in items.iter().enumerate() {
+                places[item.index()].push(Place { group, index, weight });
             }
         }
         Self { groups, places }
@@ -57,12 +65,14 @@ impl Neighbours {
     /// From 1 to `most` items that one could have met before `item`, in no order; `item` is none of them.
     /// Empty where nothing is like it.
     pub fn draw(&self, item: ItemId, most: usize, rng: &mut ChaCha8Rng) -> Vec<ItemId> {
-        let Some((group, place)) = self.places[item.index()].choose(rng) else {
+        let Ok(Place { group, index, .. }) =
+            self.places[item.index()].choose_weighted(rng, |place| place.weight)
+        else {
             return Vec::new();
         };
         let group = &self.groups[*group];
         let reach = REACH * most;
-        let window = &group[place.saturating_sub(reach)..group.len().min(place + reach + 1)];
+        let window = &group[index.saturating_sub(reach)..group.len().min(index + reach + 1)];
         let others: Vec<ItemId> = window.iter().copied().filter(|other| *other != item).collect();
         let length = rng.random_range(1..=most.max(1));
         others.choose_multiple(rng, length).copied().collect()
@@ -116,7 +126,7 @@ mod tests {
 
     #[test]
     fn neighbours_share_a_term_and_are_of_the_same_years() {
-        let titles: Vec<String> = (0..60).map(|n| format!("Film {n} ({})", 1930 + n)).collect();
+        let titles: Vec<String> = (0..60).map(|n| format!("{n} ({})", 1930 + n)).collect();
         let items: Vec<(&str, &str)> = titles
             .iter()
             .enumerate()
@@ -138,18 +148,18 @@ mod tests {
     }
 
     #[test]
-    fn a_rare_word_of_their_titles_makes_neighbours_and_a_common_one_does_not() {
-        let titles: Vec<String> = (0..80).map(|n| format!("The Film {}", n % 40)).collect();
-        let mut items: Vec<(&str, String)> = vec![("Zelda: Past", "a".to_owned())];
-        items.extend(titles.iter().map(|title| (title.as_str(), format!("c{title}"))));
-        items.push(("The new ZELDA", "b".to_owned()));
-        let items: Vec<(&str, &str)> = items.iter().map(|(t, c)| (*t, c.as_str())).collect();
+    fn what_few_items_share_makes_neighbours_more_often_than_what_many_share() {
+        let titles: Vec<String> = (0..80).map(|n| format!("The Film {n}")).collect();
+        let mut items: Vec<(&str, &str)> = vec![("The Zelda: Past", "Game")];
+        items.extend(titles.iter().map(|title| (title.as_str(), "Film")));
+        items.push(("The new ZELDA", "Toy"));
         let neighbours = Neighbours::new(&catalogue(&items));
         let mut rng = seed::rng(1, "test", &[]);
-        for _ in 0..50 {
-            let drawn = neighbours.draw(ItemId(0), 4, &mut rng);
-            assert!(drawn.is_empty() || drawn == [ItemId(81)], "by Zelda, or alone in a category");
-        }
+        let drawn = (0..600).filter(|_| neighbours.draw(ItemId(0), 1, &mut rng) == [ItemId(81)]);
+        // By "zelda" with weight ln(1 + 82 / 2) of it and ln(1 + 82 / 82), of "the", and in the reach of neither else.
+        let expected = 600.0 * 42f64.ln() / (42f64.ln() + 2f64.ln());
+        let drawn = drawn.count() as f64;
+        assert!((drawn - expected).abs() < 30.0, "{drawn} of 600, expected about {expected:.0}");
         assert!(words("The 2nd Part (1990)").iter().eq(["2nd", "part", "the"]));
     }
 
