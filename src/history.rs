@@ -193,7 +193,7 @@ pub struct TestResult {
     /// Round of that state.
     pub best_round: Round,
     /// Whose state it is; said only where it is the mean of the mixed models.
-    #[serde(default, skip_serializing_if = "Source::is_own")]
+    #[serde(default)]
     pub best_source: Source,
     /// The best state under sampled negatives, labelled with its protocol, if configured.
     pub sampled: Option<SampledResult>,

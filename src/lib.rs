@@ -33,7 +33,7 @@
 //!
 //! | base | model and data | a client's work | the federation | a run |
 //! |---|---|---|---|---|
-//! | [`ids`], [`seed`], [`config`] | [`data`], [`model`] | [`split`], [`training`], [`generation`], [`ranking`], [`pretrain`], [`cost`] | [`federation`], [`checkpoint`] | [`blueprint`], [`history`], [`export`], [`report`], [`study`] |
+//! | [`told`], [`ids`], [`seed`], [`config`] | [`data`], [`model`] | [`split`], [`training`], [`generation`], [`ranking`], [`pretrain`], [`cost`] | [`federation`], [`checkpoint`] | [`blueprint`], [`history`], [`export`], [`report`], [`study`] |
 //!
 //! # Reading order
 //!
@@ -62,4 +62,5 @@ pub mod report;
 pub mod seed;
 pub mod split;
 pub mod study;
+pub mod told;
 pub mod training;

@@ -19,7 +19,7 @@ fn crash(registry: &Registry, member: MemberName) {
         MemberName::Client(client) => registry.client(client).map(|e| e.peers.crash.tell(Crash)),
         MemberName::Shard(shard) => registry.shard(shard).map(|e| e.peers.crash.tell(Crash)),
         MemberName::Aggregator => registry.aggregator().map(|e| e.peers.crash.tell(Crash)),
-        MemberName::Supervisor => None,
+        MemberName::Supervisor | MemberName::Operator => None,
     };
     assert_eq!(told, Some(true), "{member} is there and takes the message");
 }

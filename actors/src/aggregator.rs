@@ -15,22 +15,25 @@ use fellrec::federation::round::Attempt;
 use fellrec::federation::shared::{SharedStore, mean_slices};
 use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::cut::Place;
+use fellrec::model::layout::Layout;
 use fellrec::model::slice::{Digest, Slice};
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use crate::messages::{
-    Crash, MixRound, MixRoundError, RoundMixed, ScreenRound, StageBody, StageSlices,
+    Crash, FetchMean, MixRound, MixRoundError, RoundMixed, ScreenRound, StageBody, StageSlices,
     StagedReceipts, SubmitSlice,
 };
 use crate::peer::AskError;
 use crate::recovery::Obituary;
-use crate::registry::{MemberName, Registry};
+use crate::registry::{AggregatorActor, MemberName, Registry};
 
 /// What the aggregator is made of; a factory makes it anew for a restart.
 pub struct AggregatorSeat {
     /// Places that every participant submits.
     pub places: Vec<Place>,
+    /// Tensors of each.
+    pub layout: Arc<Layout>,
     /// Who learns from whom.
     pub rule: Box<dyn MixingRule>,
     /// Where the mean of the mixed models rests.
@@ -77,6 +80,8 @@ impl Aggregator {
     }
 }
 
+impl AggregatorActor for Aggregator {}
+
 impl Actor for Aggregator {
     type Context = Context<Self>;
 
@@ -97,6 +102,20 @@ impl Handler<SubmitSlice> for Aggregator {
         let receipt = self.collection.submit(attempt, client, place, slice)?;
         debug!(%client, ?place, round = %attempt.round, "slice submitted");
         Ok(receipt)
+    }
+}
+
+impl Handler<FetchMean> for Aggregator {
+    type Result = Result<BTreeMap<Place, Slice>, MemberError>;
+
+    fn handle(&mut self, message: FetchMean, _ctx: &mut Self::Context) -> Self::Result {
+        let FetchMean { round, places } = message;
+        let AggregatorSeat { shared, layout, .. } = &self.seat;
+        let load = |place: Place| {
+            let expected = layout.expected_slice(place);
+            Ok((place, shared.load(place, round, &expected)?.slice))
+        };
+        places.into_iter().map(load).collect()
     }
 }
 

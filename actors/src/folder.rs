@@ -20,16 +20,24 @@ use fellrec::federation::shared::SharedStore;
 use fellrec::ids::ClientId;
 use fellrec::ranking::EmbeddingCache;
 
+use crate::registry::MemberName;
+
 /// Paths within a run folder.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     root: PathBuf,
+    means: PathBuf,
 }
 
 impl RunFolder {
     /// The folder at `root`.
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { means: root.join(SHARED_PATH), root }
+    }
+
+    /// The same with means of its own: replicas share the rest, and each is brought the means it needs.
+    pub fn with_means_of(self, member: MemberName) -> Self {
+        Self { means: self.root.join("means").join(member.to_string()), ..self }
     }
 
     /// The folder itself.
@@ -50,6 +58,11 @@ impl RunFolder {
     /// The JSON log of tracing.
     pub fn log(&self) -> PathBuf {
         self.root.join("log.jsonl")
+    }
+
+    /// The JSON log of a member that runs on its own: replicas of a stage share a folder.
+    pub fn log_of(&self, member: MemberName) -> PathBuf {
+        self.root.join(format!("{member}.log.jsonl"))
     }
 
     /// The supervisor's manifests.
@@ -79,7 +92,9 @@ impl RunFolder {
 
     /// The means that clients without a state of their own start from.
     pub fn shared_store(&self, config: &Config) -> SharedStore {
-        SharedStore::new(self.member_store(SHARED_PATH, config), config.optimizer.clone())
+        let (optimizer, fsync) = (&config.optimizer, config.checkpoint.fsync);
+        let store = MemberStore::new(self.means.clone(), optimizer, fsync);
+        SharedStore::new(store, optimizer.clone())
     }
 
     /// Removes all states and manifests: what is left can be read, and not be resumed.

@@ -31,15 +31,22 @@
 //! What happens when something fails is a table in `docs/architecture.md`, section 4.
 
 pub mod aggregator;
+mod as_json;
 pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod cuda;
 pub mod folder;
 pub mod journal;
+#[cfg(feature = "nodes")]
+pub mod link;
 pub mod memory;
 pub mod messages;
+#[cfg(feature = "nodes")]
+pub mod node;
 pub mod peer;
+#[cfg(feature = "nodes")]
+pub mod provision;
 pub mod recovery;
 pub mod registry;
 pub mod shard;

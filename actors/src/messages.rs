@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use actix::Message;
+use actix::dev::MessageResponse;
 use fellrec::checkpoint::CheckpointError;
 use fellrec::cost::ClientCost;
 use fellrec::federation::collection::{CollectionError, SubmittedSlice};
@@ -18,17 +19,21 @@ use fellrec::model::cut::Place;
 use fellrec::model::slice::{Digest, Slice};
 use fellrec::ranking::Metrics;
 use fellrec::split::{BodyGradient, DecodeTurn, HiddenStates, SplitError, StepPlan};
+use fellrec::told::chain;
 use fellrec::training::Timed;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::as_json;
 use crate::client::ClientError;
 use crate::registry::MemberName;
 use crate::shard::ShardError;
+use crate::supervisor::{Door, Heard};
 
 // ---- Supervisor to client -------------------------------------------------------------------
 
 /// Train a local round. From: supervisor. Answer: accepted, or why not; then [`StepDone`] events and
 /// [`LocalRoundEnded`]. Repeated for the attempt under way it is accepted and changes nothing.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<(), ClientError>")]
 pub struct OpenRound {
     /// Round and attempt.
@@ -38,7 +43,7 @@ pub struct OpenRound {
 }
 
 /// Stop working on an attempt and drop what it trained. From: supervisor.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct AbandonRound {
     /// Attempt that is over.
@@ -47,7 +52,7 @@ pub struct AbandonRound {
 
 /// Submit the trained slices once more: the aggregator lost them. From: supervisor. Answer: when the
 /// receipts are there.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<(), ClientError>")]
 pub struct SubmitAgain {
     /// Attempt the slices belong to.
@@ -55,7 +60,7 @@ pub struct SubmitAgain {
 }
 
 /// A round is committed: what is staged is current. From: supervisor.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<(), MemberError>")]
 pub struct CommitRound {
     /// States that stay on disk.
@@ -63,7 +68,7 @@ pub struct CommitRound {
 }
 
 /// Rank the validation rows. From: supervisor. Answer: metrics; `None` without such rows.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Option<Metrics>, ClientError>")]
 pub struct EvaluateRound {
     /// State to rank with.
@@ -71,7 +76,7 @@ pub struct EvaluateRound {
 }
 
 /// Rank the test rows by popularity, by the start and by a chosen state. From: supervisor, at the end.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Option<TestResult>, ClientError>")]
 pub struct TestModel {
     /// Chosen state.
@@ -82,7 +87,7 @@ pub struct TestModel {
 
 /// Load a client's body slice and moments. From: client, before a local round or an evaluation. It
 /// replaces the client's earlier session.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<(), ShardError>")]
 pub struct OpenSession {
     /// Whose slice.
@@ -92,7 +97,7 @@ pub struct OpenSession {
 }
 
 /// Run the server-held layers on one client batch. From: client. Answer: what its next stage starts from.
-#[derive(Debug, Message)]
+#[derive(Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Timed<HiddenStates>, SplitError>")]
 pub struct ForwardBody {
     /// Client the batch belongs to.
@@ -104,7 +109,7 @@ pub struct ForwardBody {
 }
 
 /// Back-propagate through the server-held layers. From: client. Answer: gradient at their input.
-#[derive(Debug, Message)]
+#[derive(Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Timed<BodyGradient>, SplitError>")]
 pub struct BackwardBody {
     /// Client the step belongs to.
@@ -116,7 +121,7 @@ pub struct BackwardBody {
 }
 
 /// Make the optimiser step of the body slice. From: client.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Timed<()>, SplitError>")]
 pub struct StepBody {
     /// Client the step belongs to.
@@ -128,7 +133,7 @@ pub struct StepBody {
 }
 
 /// Run the server-held layers without keeping anything. From: client, in evaluation.
-#[derive(Debug, Message)]
+#[derive(Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Timed<HiddenStates>, SplitError>")]
 pub struct EvaluateBody {
     /// Client the batch belongs to.
@@ -140,7 +145,7 @@ pub struct EvaluateBody {
 /// Run the server-held layers for one turn of a decoding: a batch of prompts, then token by token.
 /// From: client, in evaluation. Answer: what its next stage starts from; `None` if what the turns
 /// before left was evicted, and the decoding has to start over.
-#[derive(Debug, Message)]
+#[derive(Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Option<Timed<HiddenStates>>, SplitError>")]
 pub struct DecodeBody {
     /// Client the prompts belong to.
@@ -152,7 +157,7 @@ pub struct DecodeBody {
 }
 
 /// End an evaluation's session. From: client.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct CloseSession {
     /// Whose session.
@@ -161,7 +166,7 @@ pub struct CloseSession {
 
 /// End the pass of the personal model and keep what it trained until the commit; it goes to nobody
 /// (method.md 9, Ditto). From: client, before the pass of the global model. Answer: it is kept.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<(), ShardError>")]
 pub struct KeepPersonal {
     /// Whose.
@@ -172,7 +177,7 @@ pub struct KeepPersonal {
 
 /// End the local round and submit the body slice to the aggregator. From: client. Answer: its receipt.
 /// Repeated, the slice is submitted again.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Digest, ShardError>")]
 pub struct CloseLocalRound {
     /// Whose.
@@ -185,7 +190,7 @@ pub struct CloseLocalRound {
 
 /// A trained slice for the open round. From: client (front, back), shard (body). Answer: a receipt,
 /// never the mix.
-#[derive(Debug, Message)]
+#[derive(Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Digest, CollectionError>")]
 pub struct SubmitSlice {
     /// Attempt it was trained in.
@@ -200,8 +205,19 @@ pub struct SubmitSlice {
     pub slice: SubmittedSlice,
 }
 
+/// Hand out the mean that a mix left. From: a member of another node that is told to follow it. Answer: its
+/// slices at these places.
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
+#[rtype(result = "Result<BTreeMap<Place, Slice>, MemberError>")]
+pub struct FetchMean {
+    /// Round that starts from it.
+    pub round: Round,
+    /// Places that the member holds.
+    pub places: Vec<Place>,
+}
+
 /// Check the submitted updates. From: supervisor. Answer: the refused ones with the reason.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<BTreeMap<ClientId, String>, CollectionError>")]
 pub struct ScreenRound {
     /// The attempt.
@@ -211,7 +227,7 @@ pub struct ScreenRound {
 }
 
 /// Mix and stage. From: supervisor, when every slice is receipted. Answer: when all members have staged.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<RoundMixed, MixRoundError>")]
 pub struct MixRound {
     /// The attempt.
@@ -224,9 +240,10 @@ pub struct MixRound {
 }
 
 /// A mix that every member has staged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RoundMixed {
     /// Who took how much from whom.
+    #[serde(with = "as_json")]
     pub weights: MixingWeights,
     /// Digest over all new slices.
     pub digest: Digest,
@@ -237,7 +254,7 @@ pub struct RoundMixed {
 }
 
 /// Where one client's next state is staged.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StagedReceipts {
     /// Receipt of front and back, held by the client.
     pub client: Option<Digest>,
@@ -270,10 +287,41 @@ pub enum MixRoundError {
         /// Why.
         source: MemberError,
     },
+    /// Any of these but missing slices at another node, with its causes.
+    #[error("{0}")]
+    Told(String),
+}
+
+/// What of a [`MixRoundError`] crosses between nodes: missing slices, or a text for people.
+#[derive(Serialize, Deserialize)]
+enum ToldMix {
+    Missing(Vec<ClientId>),
+    Other(String),
+}
+
+impl Serialize for MixRoundError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let told = match self {
+            Self::Collection(CollectionError::Missing { clients }) => {
+                ToldMix::Missing(clients.clone())
+            }
+            other => ToldMix::Other(chain(other)),
+        };
+        told.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for MixRoundError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match ToldMix::deserialize(deserializer)? {
+            ToldMix::Missing(clients) => CollectionError::Missing { clients }.into(),
+            ToldMix::Other(text) => Self::Told(text),
+        })
+    }
 }
 
 /// Stage a client's mixed front and back beside the current ones. From: aggregator. Answer: receipt.
-#[derive(Debug, Message)]
+#[derive(Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Digest, MemberError>")]
 pub struct StageSlices {
     /// Attempt they were mixed from.
@@ -283,7 +331,7 @@ pub struct StageSlices {
 }
 
 /// Stage a client's mixed body slice. From: aggregator. Answer: receipt.
-#[derive(Debug, Message)]
+#[derive(Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Digest, MemberError>")]
 pub struct StageBody {
     /// Whose.
@@ -295,7 +343,7 @@ pub struct StageBody {
 }
 
 /// A round is committed. From: supervisor, to the replica that staged these clients' slices.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<(), MemberError>")]
 pub struct CommitBodies {
     /// States that stay on disk, by client.
@@ -305,7 +353,7 @@ pub struct CommitBodies {
 // ---- To the supervisor ----------------------------------------------------------------------
 
 /// A client finished a step: its heartbeat.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct StepDone {
     /// Attempt it works on.
@@ -319,7 +367,7 @@ pub struct StepDone {
 }
 
 /// A client's local round is over: its slices have receipts, or it cannot finish.
-#[derive(Debug, Message)]
+#[derive(Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct LocalRoundEnded {
     /// Attempt it worked on.
@@ -331,7 +379,7 @@ pub struct LocalRoundEnded {
 }
 
 /// A finished local round.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FinishedRound {
     /// Summary.
     pub report: LocalRoundReport,
@@ -340,7 +388,7 @@ pub struct FinishedRound {
 }
 
 /// An actor found another one dead. Answer: when a successor is in the registry, or why there is none.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<(), String>")]
 pub struct ReportLost {
     /// Who ended.
@@ -351,8 +399,43 @@ pub struct ReportLost {
     pub cause: String,
 }
 
+/// A member of another node is alive. From: every one of them, once a second; with what it is until it is
+/// let in. Answer: how it stands with the run.
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
+#[rtype(result = "Heard")]
+pub struct Beat {
+    /// Who.
+    pub member: MemberName,
+    /// Its life: drawn at its start.
+    pub life: u64,
+    /// What must agree.
+    pub door: Option<Door>,
+}
+
+/// How does the run stand? From: an operator.
+#[derive(Clone, Copy, Debug, Message, Serialize, Deserialize)]
+#[rtype(result = "RunStatus")]
+pub struct AskStatus;
+
+/// How a run stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, MessageResponse)]
+pub struct RunStatus {
+    /// Rounds that are committed.
+    pub committed: Round,
+    /// Rounds of the run.
+    pub rounds: u64,
+    /// What is under way.
+    pub phase: String,
+    /// Clients at work on the open round.
+    pub working: BTreeSet<ClientId>,
+    /// Seconds since each member of another node was heard.
+    pub heard_secs: BTreeMap<String, f64>,
+    /// Members that were started again in this run.
+    pub restarts: u32,
+}
+
 /// An operator's word: new openness and warm-up from the next mix on. Answer: why not, if not.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<(), String>")]
 pub struct TuneHeating {
     /// New alpha.
@@ -362,7 +445,7 @@ pub struct TuneHeating {
 }
 
 /// An operator's word: finish the step, keep the last commit, end.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct StopRun;
 

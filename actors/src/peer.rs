@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Message, Recipient};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use crate::registry::MemberName;
 
 /// Why no answer came.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum AskError {
     /// The actor has ended, or ended before it answered.
     #[error("{member} has ended")]

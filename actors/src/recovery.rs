@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::aggregator::{Aggregator, AggregatorSeat};
 use crate::client::{Client, ClientSeat, SupervisorPeers};
 use crate::folder::RunFolder;
-use crate::registry::{MemberName, Registry};
+use crate::registry::{FindShard, MemberName, Registry};
 use crate::shard::{ServerShard, ShardSeat};
 
 /// An actor ended. From: its own [`Obituary`], whatever the reason.
@@ -58,25 +58,58 @@ pub struct ComputeThread {
 /// every round: `mixing.fine_tune_rounds` is the configured rules'.
 pub type RuleFactory = Box<dyn Fn() -> Box<dyn MixingRule>>;
 
-/// Factories of all members of this process, and the count of their lives.
+/// Factories of the members of this process, and the count of their lives.
 pub struct Spawner {
     blueprint: Arc<Blueprint>,
     folder: RunFolder,
     registry: Arc<Registry>,
     threads: Vec<ComputeThread>,
     rule: RuleFactory,
+    finder: Option<Arc<dyn FindShard>>,
     seats: BTreeMap<ClientId, usize>,
     replicas: u32,
-    client_base: BaseWeights,
-    client_rope: RopeTable,
-    backbone: Box<dyn Backbone>,
-    stage_bases: Vec<BaseWeights>,
+    members: Vec<MemberName>,
+    ends: Option<SharedEnds>,
+    stages: BTreeMap<u32, BaseWeights>,
     shard_rope: RopeTable,
     lives: BTreeMap<MemberName, u64>,
 }
 
+/// What all clients of a process share.
+struct SharedEnds {
+    base: BaseWeights,
+    rope: RopeTable,
+    backbone: Box<dyn Backbone>,
+}
+
+/// Who runs in a process.
+pub struct Staff {
+    /// Members, those who are asked before those who ask.
+    pub members: Vec<MemberName>,
+    /// Replicas of each stage, wherever they run.
+    pub replicas: u32,
+    /// Finds them, where they run on other nodes.
+    pub finder: Option<Arc<dyn FindShard>>,
+    /// A mixing rule of one's own instead of the configured one.
+    pub rule: Option<RuleFactory>,
+}
+
+impl Staff {
+    /// Everybody, as in a simulation on `threads` threads.
+    pub fn everybody(blueprint: &Blueprint, threads: usize, rule: Option<RuleFactory>) -> Self {
+        let replicas = blueprint.config.split.replicas.get().unwrap_or(threads as u32).max(1);
+        let stages = blueprint.layout.cut.stages().len() as u32;
+        let shards = (0..stages)
+            .flat_map(|stage| (0..replicas).map(move |replica| ShardId { stage, replica }));
+        let members = std::iter::once(MemberName::Aggregator)
+            .chain(shards.map(MemberName::Shard))
+            .chain(blueprint.clients().into_iter().map(MemberName::Client));
+        Self { members: members.collect(), replicas, finder: None, rule }
+    }
+}
+
 impl Spawner {
-    /// Loads the shared base and deals the clients out to `threads`.
+    /// Loads what the members share of the base, and nothing else, and deals the clients out to `threads`.
     ///
     /// # Errors
     /// A tensor of the checkpoint could not be read.
@@ -85,23 +118,40 @@ impl Spawner {
         folder: RunFolder,
         registry: Arc<Registry>,
         threads: Vec<ComputeThread>,
-        rule: Option<RuleFactory>,
+        staff: Staff,
     ) -> Result<Self, PretrainedError> {
         let (client_device, shard_device) = (blueprint.client_device(), blueprint.shard_device());
-        let stages = 0..blueprint.layout.cut.stages().len();
-        let stage_base = |stage| blueprint.base(&[Place::Stage(stage)], shard_device);
-        let replicas = blueprint.config.split.replicas.get().unwrap_or(threads.len() as u32).max(1);
+        let Staff { members, replicas, finder, rule } = staff;
+        let mut ends = None;
+        let (mut stages, mut clients) = (BTreeMap::new(), Vec::new());
+        for member in &members {
+            match member {
+                MemberName::Client(client) => clients.push(*client),
+                MemberName::Shard(ShardId { stage, .. }) if !stages.contains_key(stage) => {
+                    let places = [Place::Stage(*stage as usize)];
+                    stages.insert(*stage, blueprint.base(&places, shard_device)?);
+                }
+                _ => {}
+            }
+        }
+        if !clients.is_empty() {
+            ends = Some(SharedEnds {
+                base: blueprint.base(&[Place::Front, Place::Back], client_device)?,
+                rope: blueprint.rope(client_device),
+                backbone: blueprint.backbone(client_device),
+            });
+        }
         let (mixing, rounds) =
             (blueprint.config.mixing.clone(), blueprint.config.federation.rounds);
         Ok(Self {
-            seats: deal(&blueprint, threads.len()),
-            client_base: blueprint.base(&[Place::Front, Place::Back], client_device)?,
-            client_rope: blueprint.rope(client_device),
-            backbone: blueprint.backbone(client_device),
-            stage_bases: stages.map(stage_base).collect::<Result<_, _>>()?,
+            seats: deal(&blueprint, clients, threads.len()),
             shard_rope: blueprint.rope(shard_device),
             rule: rule.unwrap_or_else(|| Box::new(move || rule_of_run(&mixing, rounds))),
             lives: BTreeMap::new(),
+            members,
+            ends,
+            stages,
+            finder,
             replicas,
             blueprint,
             folder,
@@ -110,16 +160,10 @@ impl Spawner {
         })
     }
 
-    /// Starts everybody, those who are asked before those who ask.
+    /// Starts everybody, in the order of the staff.
     pub fn spawn_all(&mut self, ended: &Recipient<MemberEnded>, supervisor: &SupervisorPeers) {
-        self.spawn(MemberName::Aggregator, ended, supervisor);
-        for stage in 0..self.stage_bases.len() as u32 {
-            for replica in 0..self.replicas {
-                self.spawn(MemberName::Shard(ShardId { stage, replica }), ended, supervisor);
-            }
-        }
-        for client in self.blueprint.clients() {
-            self.spawn(MemberName::Client(client), ended, supervisor);
+        for member in self.members.clone() {
+            self.spawn(member, ended, supervisor);
         }
     }
 
@@ -141,7 +185,7 @@ impl Spawner {
             }
             MemberName::Shard(shard) => self.spawn_shard(shard, generation, obituary),
             MemberName::Aggregator => self.spawn_aggregator(generation, obituary),
-            MemberName::Supervisor => {}
+            MemberName::Supervisor | MemberName::Operator => {}
         }
     }
 
@@ -165,15 +209,17 @@ impl Spawner {
         supervisor: SupervisorPeers,
     ) {
         let thread = self.seats[&id];
+        let ends = self.ends.as_ref().expect("loaded for every process that has clients");
         let seat = ClientSeat {
             id,
             blueprint: Arc::clone(&self.blueprint),
-            base: self.client_base.share(),
-            rope: self.client_rope.share(),
-            backbone: self.backbone.share(),
+            base: ends.base.share(),
+            rope: ends.rope.share(),
+            backbone: ends.backbone.share(),
             // The replica on the client's own thread: one core computes one step from end to end.
             replica: thread as u32 % self.replicas,
             replicas: self.replicas,
+            finder: self.finder.clone(),
             permits: Arc::clone(&self.threads[thread].permits),
             folder: self.folder.clone(),
             registry: Arc::clone(&self.registry),
@@ -189,7 +235,7 @@ impl Spawner {
         let seat = ShardSeat {
             id,
             blueprint: Arc::clone(&self.blueprint),
-            base: self.stage_bases[id.stage as usize].share(),
+            base: self.stages[&id.stage].share(),
             rope: self.shard_rope.share(),
             folder: self.folder.clone(),
             registry: Arc::clone(&self.registry),
@@ -204,6 +250,7 @@ impl Spawner {
     fn spawn_aggregator(&self, generation: u64, obituary: Obituary) {
         let seat = AggregatorSeat {
             places: self.blueprint.layout.cut.places(),
+            layout: Arc::clone(&self.blueprint.layout),
             rule: (self.rule)(),
             shared: self.folder.shared_store(&self.blueprint.config),
             screening: self.blueprint.config.screening.clone(),
@@ -218,12 +265,13 @@ impl Spawner {
 }
 
 /// Deals clients out to threads, the largest first, each to the thread with the least to do.
-fn deal(blueprint: &Blueprint, threads: usize) -> BTreeMap<ClientId, usize> {
-    let mut clients: Vec<(usize, ClientId)> = blueprint
-        .clients()
-        .into_iter()
-        .map(|client| (blueprint.training_load(client), client))
-        .collect();
+fn deal(
+    blueprint: &Blueprint,
+    clients: Vec<ClientId>,
+    threads: usize,
+) -> BTreeMap<ClientId, usize> {
+    let mut clients: Vec<(usize, ClientId)> =
+        clients.into_iter().map(|client| (blueprint.training_load(client), client)).collect();
     clients.sort_by_key(|(load, client)| (std::cmp::Reverse(*load), *client));
     let mut loads = vec![0; threads];
     let mut seats = BTreeMap::new();

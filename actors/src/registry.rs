@@ -1,26 +1,25 @@
 //! Who is where: the only shared mutable state, written at spawn and read everywhere.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::Addr;
+use actix::{Actor, Addr, Context, Handler};
 use dashmap::DashMap;
 use fellrec::ids::{ClientId, ShardId};
+use serde::{Deserialize, Serialize};
 
-use crate::aggregator::Aggregator;
-use crate::client::Client;
 use crate::messages::{
     AbandonRound, BackwardBody, CloseLocalRound, CloseSession, CommitBodies, CommitRound, Crash,
-    DecodeBody, EvaluateBody, EvaluateRound, ForwardBody, KeepPersonal, MixRound, OpenRound,
-    OpenSession, ScreenRound, StageBody, StageSlices, StepBody, SubmitAgain, SubmitSlice,
-    TestModel,
+    DecodeBody, EvaluateBody, EvaluateRound, FetchMean, ForwardBody, KeepPersonal, MixRound,
+    OpenRound, OpenSession, ScreenRound, StageBody, StageSlices, StepBody, SubmitAgain,
+    SubmitSlice, TestModel,
 };
 use crate::peer::Peer;
-use crate::shard::ServerShard;
 
 /// An actor by its role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MemberName {
     /// A client.
     Client(ClientId),
@@ -30,6 +29,8 @@ pub enum MemberName {
     Aggregator,
     /// The supervisor.
     Supervisor,
+    /// A person with a console; no actor.
+    Operator,
 }
 
 impl fmt::Display for MemberName {
@@ -39,8 +40,15 @@ impl fmt::Display for MemberName {
             MemberName::Shard(shard) => shard.fmt(f),
             MemberName::Aggregator => f.write_str("aggregator"),
             MemberName::Supervisor => f.write_str("supervisor"),
+            MemberName::Operator => f.write_str("operator"),
         }
     }
+}
+
+/// Finds the replica that serves this node's client, where shards run on other nodes.
+pub trait FindShard: Send + Sync {
+    /// A replica of `stage` that takes sessions, or why there is none.
+    fn find(&self, stage: u32) -> Pin<Box<dyn Future<Output = Result<ShardId, String>>>>;
 }
 
 /// One life of an actor and how to reach it.
@@ -52,6 +60,49 @@ pub struct Entry<P> {
     pub alive_since: Instant,
     /// Its addresses.
     pub peers: P,
+}
+
+/// What stands for a client: the actor itself, or its stand-in for another node.
+pub trait ClientActor:
+    Actor<Context = Context<Self>>
+    + Handler<OpenRound>
+    + Handler<AbandonRound>
+    + Handler<SubmitAgain>
+    + Handler<StageSlices>
+    + Handler<CommitRound>
+    + Handler<EvaluateRound>
+    + Handler<TestModel>
+    + Handler<Crash>
+{
+}
+
+/// What stands for a shard.
+pub trait ShardActor:
+    Actor<Context = Context<Self>>
+    + Handler<OpenSession>
+    + Handler<ForwardBody>
+    + Handler<BackwardBody>
+    + Handler<StepBody>
+    + Handler<EvaluateBody>
+    + Handler<DecodeBody>
+    + Handler<CloseSession>
+    + Handler<KeepPersonal>
+    + Handler<CloseLocalRound>
+    + Handler<StageBody>
+    + Handler<CommitBodies>
+    + Handler<Crash>
+{
+}
+
+/// What stands for the aggregator.
+pub trait AggregatorActor:
+    Actor<Context = Context<Self>>
+    + Handler<SubmitSlice>
+    + Handler<FetchMean>
+    + Handler<ScreenRound>
+    + Handler<MixRound>
+    + Handler<Crash>
+{
 }
 
 /// Addresses of a client.
@@ -91,17 +142,21 @@ pub struct ShardPeers {
 #[allow(missing_docs, reason = "each field carries the message its type names")]
 pub struct AggregatorPeers {
     pub submit: Peer<SubmitSlice>,
+    pub fetch: Peer<FetchMean>,
     pub screen: Peer<ScreenRound>,
     pub mix: Peer<MixRound>,
     pub crash: Peer<Crash>,
 }
 
-/// All members of this process.
-#[derive(Debug)]
+/// Enters a shard that was added to a running federation.
+pub type Introduce = Box<dyn Fn(&Registry, ShardId) + Send + Sync>;
+
+/// Members by name, of this process or by their stand-ins.
 pub struct Registry {
     clients: DashMap<ClientId, Arc<Entry<ClientPeers>>>,
     shards: DashMap<ShardId, Arc<Entry<ShardPeers>>>,
     aggregators: DashMap<(), Arc<Entry<AggregatorPeers>>>,
+    introduce: Option<Introduce>,
     deadline: Duration,
 }
 
@@ -112,12 +167,18 @@ impl Registry {
             clients: DashMap::new(),
             shards: DashMap::new(),
             aggregators: DashMap::new(),
+            introduce: None,
             deadline,
         }
     }
 
+    /// The same, with shards that are entered when somebody first asks for them.
+    pub fn introducing(self, introduce: Introduce) -> Self {
+        Self { introduce: Some(introduce), ..self }
+    }
+
     /// Enters a client's new life.
-    pub fn enter_client(&self, client: ClientId, generation: u64, addr: &Addr<Client>) {
+    pub fn enter_client(&self, client: ClientId, generation: u64, addr: &Addr<impl ClientActor>) {
         let name = MemberName::Client(client);
         let peers = ClientPeers {
             open: self.peer(name, addr.clone().recipient()),
@@ -133,7 +194,7 @@ impl Registry {
     }
 
     /// Enters a shard's new life.
-    pub fn enter_shard(&self, shard: ShardId, generation: u64, addr: &Addr<ServerShard>) {
+    pub fn enter_shard(&self, shard: ShardId, generation: u64, addr: &Addr<impl ShardActor>) {
         let name = MemberName::Shard(shard);
         let peers = ShardPeers {
             open: self.peer(name, addr.clone().recipient()),
@@ -153,10 +214,11 @@ impl Registry {
     }
 
     /// Enters the aggregator's new life.
-    pub fn enter_aggregator(&self, generation: u64, addr: &Addr<Aggregator>) {
+    pub fn enter_aggregator(&self, generation: u64, addr: &Addr<impl AggregatorActor>) {
         let name = MemberName::Aggregator;
         let peers = AggregatorPeers {
             submit: self.peer(name, addr.clone().recipient()),
+            fetch: self.peer(name, addr.clone().recipient()),
             screen: self.peer(name, addr.clone().recipient()),
             mix: self.peer(name, addr.clone().recipient()),
             crash: self.peer(name, addr.clone().recipient()),
@@ -171,7 +233,12 @@ impl Registry {
 
     /// A shard's addresses.
     pub fn shard(&self, shard: ShardId) -> Option<Arc<Entry<ShardPeers>>> {
-        self.shards.get(&shard).map(|entry| Arc::clone(&entry))
+        let entered = || self.shards.get(&shard).map(|entry| Arc::clone(&entry));
+        entered().or_else(|| {
+            let introduce = self.introduce.as_ref()?;
+            introduce(self, shard);
+            entered()
+        })
     }
 
     /// The aggregator's addresses.
@@ -185,7 +252,7 @@ impl Registry {
             MemberName::Client(client) => self.client(client).map(|entry| entry.generation),
             MemberName::Shard(shard) => self.shard(shard).map(|entry| entry.generation),
             MemberName::Aggregator => self.aggregator().map(|entry| entry.generation),
-            MemberName::Supervisor => None,
+            MemberName::Supervisor | MemberName::Operator => None,
         }
     }
 
@@ -195,7 +262,7 @@ impl Registry {
             MemberName::Client(client) => drop(self.clients.remove(&client)),
             MemberName::Shard(shard) => drop(self.shards.remove(&shard)),
             MemberName::Aggregator => drop(self.aggregators.remove(&())),
-            MemberName::Supervisor => {}
+            MemberName::Supervisor | MemberName::Operator => {}
         }
     }
 

@@ -20,7 +20,9 @@ use fellrec::model::rope::RopeTable;
 use fellrec::model::slice::Digest;
 use fellrec::model::spec::BaseWeights;
 use fellrec::split::{BodyGradient, BodySession, DecodePool, HiddenStates, SplitError};
+use fellrec::told::chain;
 use fellrec::training::Timed;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use tracing::{debug, debug_span};
 
@@ -31,7 +33,7 @@ use crate::messages::{
 };
 use crate::peer::AskError;
 use crate::recovery::Obituary;
-use crate::registry::Registry;
+use crate::registry::{Registry, ShardActor};
 
 /// Why a shard could not serve a session.
 #[derive(Debug, Error)]
@@ -51,6 +53,48 @@ pub enum ShardError {
     /// The aggregator refused the slice.
     #[error("the aggregator refused the body slice")]
     Refused(#[from] CollectionError),
+    /// What was trained is not there at another node, as after its restart.
+    #[error("{0}")]
+    ToldNotTrained(String),
+    /// Any other of these at another node, with its causes.
+    #[error("{0}")]
+    Told(String),
+}
+
+impl ShardError {
+    /// Whether the shard has lost what was trained: it is another life of it that answers.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Member(MemberError::NotTrained { .. }) | Self::ToldNotTrained(_))
+    }
+}
+
+/// What of a [`ShardError`] crosses between nodes: whom to blame, or a text for people.
+#[derive(Serialize, Deserialize)]
+enum ToldShard {
+    Aggregator(AskError),
+    NotTrained(String),
+    Other(String),
+}
+
+impl Serialize for ShardError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let told = match self {
+            Self::Aggregator(error) => ToldShard::Aggregator(error.clone()),
+            error if error.is_lost() => ToldShard::NotTrained(chain(error)),
+            other => ToldShard::Other(chain(other)),
+        };
+        told.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ShardError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match ToldShard::deserialize(deserializer)? {
+            ToldShard::Aggregator(error) => Self::Aggregator(error),
+            ToldShard::NotTrained(text) => Self::ToldNotTrained(text),
+            ToldShard::Other(text) => Self::Told(text),
+        })
+    }
 }
 
 /// What a shard is made of; a factory makes it anew for a restart.
@@ -152,6 +196,8 @@ fn timed<T>(run: impl FnOnce() -> Result<T, SplitError>) -> Result<Timed<T>, Spl
     let value = run()?;
     Ok(Timed { value, seconds: started.elapsed().as_secs_f64() })
 }
+
+impl ShardActor for ServerShard {}
 
 impl Actor for ServerShard {
     type Context = Context<Self>;

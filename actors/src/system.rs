@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use fellrec::federation::round::{Adoption, FederationState, Outcome, RoundMachin
 use fellrec::history::{ClientSummary, EventKind, SCHEMA};
 use fellrec::ids::{ClientId, Round};
 use fellrec::model::pretrained::PretrainedError;
+use fellrec::told::chain;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{info, warn};
@@ -21,9 +23,9 @@ use tracing::{info, warn};
 use crate::folder::{RunFolder, write_whole};
 use crate::journal::{Journal, JournalError, Observer};
 use crate::messages::StopRun;
-use crate::recovery::{ComputeThread, RuleFactory, Spawner};
+use crate::recovery::{ComputeThread, RuleFactory, Spawner, Staff};
 use crate::registry::Registry;
-use crate::supervisor::{RunError, Supervisor, SupervisorSeat, chain};
+use crate::supervisor::{BEAT, Crew, Keeper, Lookout, RunError, Supervisor, SupervisorSeat};
 
 /// Why a federation could not start or go on.
 #[derive(Debug, Error)]
@@ -93,6 +95,8 @@ pub struct Federation {
     registry: Arc<Registry>,
     done: Option<oneshot::Receiver<Result<Outcome, RunError>>>,
     arbiters: Vec<Arbiter>,
+    /// How long it stays after a complete run, for members of other nodes to hear of the end.
+    farewell: Duration,
 }
 
 /// What a federation starts from.
@@ -107,6 +111,33 @@ pub struct Launch {
     pub rule: Option<RuleFactory>,
 }
 
+/// A few heartbeats.
+const FAREWELL: Duration = BEAT.saturating_mul(3);
+
+/// Members of other nodes.
+pub struct Apart {
+    /// Their stand-ins.
+    pub registry: Arc<Registry>,
+    /// Who of them is here.
+    pub lookout: Arc<Lookout>,
+    /// Replicas of each stage.
+    pub replicas: u32,
+    /// What makes this supervisor the only one.
+    pub keeper: Rc<dyn Keeper>,
+    /// Number of its first attempt at a round: above those of the supervisors before it, whose messages may
+    /// still be under way.
+    pub first_attempt: u32,
+}
+
+/// Where the members' states are, from where the supervisor stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stores {
+    /// In the run folder.
+    Here,
+    /// On their own nodes, which answer for them.
+    Apart,
+}
+
 /// Where a resumed run goes on.
 struct Checkpoint {
     state: FederationState,
@@ -116,50 +147,60 @@ struct Checkpoint {
 }
 
 impl Federation {
-    /// Starts a new run in an empty folder. To be called within an actix system.
+    /// Starts a new run in an empty folder, its members in this process. To be called within an actix
+    /// system.
     pub fn start(launch: Launch) -> Result<Self, SystemError> {
-        let path = launch.folder.root().to_owned();
-        if launch.folder.config().exists() || launch.folder.events().exists() {
-            return Err(SystemError::Occupied { path });
-        }
-        let failed = |source| SystemError::Folder { path: path.clone(), source };
-        std::fs::create_dir_all(&path).map_err(failed)?;
-        let config = launch.blueprint.config.to_toml()?;
-        write_whole(&launch.folder.config(), &config).map_err(failed)?;
-        let checkpoint = fresh(&launch.blueprint)?;
-        Self::launch(launch, checkpoint)
+        let checkpoint = begin(&launch)?;
+        Self::launch(launch, checkpoint, None)
     }
 
     /// Goes on with the run in a folder from its last whole commit.
     pub fn resume(launch: Launch) -> Result<Self, SystemError> {
-        let checkpoint = last_commit(&launch.blueprint, &launch.folder)?;
-        Self::launch(launch, checkpoint)
+        let checkpoint = last_commit(&launch.blueprint, &launch.folder, Stores::Here)?;
+        Self::launch(launch, checkpoint, None)
     }
 
-    fn launch(launch: Launch, checkpoint: Checkpoint) -> Result<Self, SystemError> {
+    /// Starts or goes on with a run whose members are on other nodes.
+    pub fn start_apart(launch: Launch, apart: Apart) -> Result<Self, SystemError> {
+        let checkpoint = match launch.folder.config().exists() {
+            true => last_commit(&launch.blueprint, &launch.folder, Stores::Apart)?,
+            false => begin(&launch)?,
+        };
+        Self::launch(launch, checkpoint, Some(apart))
+    }
+
+    fn launch(
+        launch: Launch,
+        checkpoint: Checkpoint,
+        apart: Option<Apart>,
+    ) -> Result<Self, SystemError> {
         let Launch { blueprint, folder, observer, rule } = launch;
         let Checkpoint { state, receipts, events_bytes, opening } = checkpoint;
         let journal = Journal::open(&folder.events(), events_bytes, observer)?;
-        let config = &blueprint.config;
-        // An ask waits in mailboxes and behind other clients' steps; only silence of minutes is an end.
-        let deadline = Duration::from_secs(10 * config.federation.progress_deadline_secs.get());
-        let registry = Arc::new(Registry::new(deadline));
-        let (threads, arbiters) = compute_threads(&blueprint);
-        let machine = RoundMachine::new(rules(&blueprint), state);
-        let spawner = Spawner::new(
-            Arc::clone(&blueprint),
-            folder.clone(),
-            Arc::clone(&registry),
-            threads,
-            rule,
-        )?;
+        let fingerprint = blueprint.fingerprint()?;
+        let mut machine = RoundMachine::new(rules(&blueprint), state);
+        let farewell = if apart.is_some() { FAREWELL } else { Duration::ZERO };
+        let (registry, crew, arbiters) = match apart {
+            Some(Apart { registry, lookout, replicas, keeper, first_attempt }) => {
+                machine = machine.starting_at(first_attempt);
+                (registry, Crew::Apart { lookout, replicas, keeper }, Vec::new())
+            }
+            None => {
+                let registry = Arc::new(Registry::new(answer_deadline(&blueprint.config)));
+                let (threads, arbiters) = compute_threads(&blueprint);
+                let staff = Staff::everybody(&blueprint, threads.len(), rule);
+                let (plan, members) = (Arc::clone(&blueprint), Arc::clone(&registry));
+                let spawner = Spawner::new(plan, folder.clone(), members, threads, staff)?;
+                (registry, Crew::Here(Box::new(spawner)), arbiters)
+            }
+        };
         let (done, receiver) = oneshot::channel();
         let seat = SupervisorSeat {
-            fingerprint: blueprint.fingerprint()?,
+            fingerprint,
             blueprint,
             folder,
             registry: Arc::clone(&registry),
-            spawner,
+            crew,
             machine,
             receipts,
             journal,
@@ -167,7 +208,7 @@ impl Federation {
             done,
         };
         let supervisor = Supervisor::new(seat).start();
-        Ok(Self { supervisor, registry, done: Some(receiver), arbiters })
+        Ok(Self { supervisor, registry, done: Some(receiver), arbiters, farewell })
     }
 
     /// Where members are, for tests and tools.
@@ -190,7 +231,7 @@ impl Federation {
     /// The end of the run, apart from the federation itself; to be taken once.
     pub fn done(&mut self) -> impl Future<Output = Result<Outcome, SystemError>> + use<> {
         let done = self.done.take();
-        let arbiters = std::mem::take(&mut self.arbiters);
+        let (arbiters, farewell) = (std::mem::take(&mut self.arbiters), self.farewell);
         async move {
             let done = done.ok_or(SystemError::SupervisorLost)?;
             let outcome = done.await.map_err(|_| SystemError::SupervisorLost)?;
@@ -199,9 +240,32 @@ impl Federation {
                 // A thread that is in the middle of a step ends after it.
                 let _ = tokio::task::spawn_blocking(move || arbiter.join()).await;
             }
-            Ok(outcome?)
+            let outcome = outcome?;
+            if outcome.is_complete() {
+                tokio::time::sleep(farewell).await;
+            }
+            Ok(outcome)
         }
     }
+}
+
+/// Writes the config of a new run into its folder, which holds none yet.
+fn begin(launch: &Launch) -> Result<Checkpoint, SystemError> {
+    let path = launch.folder.root().to_owned();
+    if launch.folder.config().exists() || launch.folder.events().exists() {
+        return Err(SystemError::Occupied { path });
+    }
+    let failed = |source| SystemError::Folder { path: path.clone(), source };
+    std::fs::create_dir_all(&path).map_err(failed)?;
+    let config = launch.blueprint.config.to_toml()?;
+    write_whole(&launch.folder.config(), &config).map_err(failed)?;
+    fresh(&launch.blueprint)
+}
+
+/// Longest wait for an answer: an ask waits in mailboxes and behind other clients' steps; only silence of
+/// minutes is an end.
+pub fn answer_deadline(config: &Config) -> Duration {
+    Duration::from_secs(10 * config.federation.progress_deadline_secs.get())
 }
 
 /// Compute threads of a run: as configured, or one for each core.
@@ -211,7 +275,7 @@ pub fn compute_thread_count(config: &Config) -> u32 {
 }
 
 /// Threads that compute: one intra-op thread each, and as many steps at once as they may hold.
-fn compute_threads(blueprint: &Blueprint) -> (Vec<ComputeThread>, Vec<Arbiter>) {
+pub fn compute_threads(blueprint: &Blueprint) -> (Vec<ComputeThread>, Vec<Arbiter>) {
     let count = compute_thread_count(&blueprint.config);
     let steps = 1 + blueprint.config.runtime.pipeline_depth as usize;
     let start = |_| {
@@ -259,7 +323,11 @@ fn fresh(blueprint: &Blueprint) -> Result<Checkpoint, SystemError> {
 }
 
 /// The newest commit of which every member's state is whole; a fresh start if there is none.
-fn last_commit(blueprint: &Blueprint, folder: &RunFolder) -> Result<Checkpoint, SystemError> {
+fn last_commit(
+    blueprint: &Blueprint,
+    folder: &RunFolder,
+    stores: Stores,
+) -> Result<Checkpoint, SystemError> {
     let config = &blueprint.config;
     let path = folder.events();
     let logged = std::fs::metadata(&path).map_or(0, |file| file.len());
@@ -268,7 +336,8 @@ fn last_commit(blueprint: &Blueprint, folder: &RunFolder) -> Result<Checkpoint, 
         if logged < expected {
             return Err(CheckpointError::Short { path: path.clone(), got: logged, expected });
         }
-        for (path, receipt) in &manifest.members {
+        let here = manifest.members.iter().filter(|_| stores == Stores::Here);
+        for (path, receipt) in here {
             folder.member_store(path, config).verify(receipt.round, &receipt.digest)?;
         }
         Ok(())

@@ -159,6 +159,12 @@ impl Blueprint {
         self.workload.tokenizer()
     }
 
+    /// SHA-256 of the tokenizer's file; `None` for random tokens.
+    pub fn tokenizer_digest(&self) -> Option<String> {
+        let text = self.tokenizer()?.to_string(false).expect("a tokenizer is plain data");
+        Some(Digest::of(text.as_bytes()).to_string())
+    }
+
     /// Prompts over the catalogue, where the backbone writes titles.
     pub fn prompts(&self) -> Option<&Arc<Prompts>> {
         self.workload.prompts()

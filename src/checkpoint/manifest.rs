@@ -14,7 +14,7 @@ use crate::ids::{ClientId, Round};
 use crate::model::slice::Digest;
 
 /// Version of the run folder's layout.
-pub const RUN_FORMAT: u32 = 1;
+pub const RUN_FORMAT: u32 = 2;
 
 const MANIFEST: &str = "manifest.json";
 
@@ -137,6 +137,28 @@ impl RunStore {
         })?;
         let mut later = rounds(&self.path).into_iter().filter(|r| *r > manifest.state.committed);
         later.try_for_each(|round| remove(&round_directory(&self.path, round)))
+    }
+
+    /// The text of a commit's manifest, for whoever keeps it elsewhere as well.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn text(&self, round: Round) -> Result<String, CheckpointError> {
+        let path = round_directory(&self.path, round).join(MANIFEST);
+        fs::read_to_string(&path).map_err(io_error(&path))
+    }
+
+    /// Puts a commit back that was kept elsewhere.
+    ///
+    /// # Errors
+    /// It is no whole manifest, or the disk's.
+    pub fn restore(&self, round: Round, text: &str) -> Result<(), CheckpointError> {
+        let target = round_directory(&self.path, round);
+        commit_directory(&target, self.fsync, |folder| {
+            let path = folder.join(MANIFEST);
+            fs::write(&path, text).map_err(io_error(&path))?;
+            read(&path).map(|_| ())
+        })
     }
 
     /// The newest commit that is whole and that `verify` accepts, and the ones passed over.

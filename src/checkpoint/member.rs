@@ -149,6 +149,11 @@ impl MemberStore {
         Ok(PartState { slice, optimizer })
     }
 
+    /// Whether a part of the state of `round` is here; not whether it is whole.
+    pub fn has(&self, round: Round, part: &str) -> bool {
+        self.manifest(round).is_ok_and(|(_, manifest)| manifest.parts.contains_key(part))
+    }
+
     /// Checks that the state of `round` is whole and is the one with this receipt.
     pub fn verify(&self, round: Round, receipt: &Digest) -> Result<(), CheckpointError> {
         let path = round_directory(&self.path, round).join(MANIFEST);

@@ -10,6 +10,7 @@ mod federation;
 mod keys;
 mod layers;
 mod model;
+mod nodes;
 mod optional;
 mod presets;
 mod pretrain;
@@ -34,6 +35,7 @@ pub use federation::{
 pub use keys::{KeyDoc, keys};
 pub use layers::{Layers, Loaded, MethodLayer};
 pub use model::{BackboneKind, LoraConfig, ModelConfig, Projection, SplitConfig, Trainable};
+pub use nodes::NodesConfig;
 pub use optional::OrNone;
 pub use presets::{DEFAULT_TOML, PRESETS, Preset};
 pub use pretrain::PretrainConfig;
@@ -74,5 +76,6 @@ pub struct Config {
     pub evaluation: EvaluationConfig,
     pub checkpoint: CheckpointConfig,
     pub runtime: RuntimeConfig,
+    pub nodes: NodesConfig,
     pub logging: LoggingConfig,
 }

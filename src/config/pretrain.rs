@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Section `pretrain`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "documented in configs/default.toml")]
 pub struct PretrainConfig {

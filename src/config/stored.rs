@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Config, ConfigError, KeyDoc, Loaded, OrNone, Origin, PretrainConfig, keys};
+use super::{Config, ConfigError, KeyDoc, Loaded, OrNone, Origin, keys};
 
 /// One resolved key.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -46,8 +46,7 @@ impl Config {
     /// # Errors
     /// A path that is not UTF-8.
     pub fn differences(&self, other: &Self) -> Result<Vec<String>, ConfigError> {
-        let ours = toml::Value::try_from(self.canonical())?;
-        let theirs = toml::Value::try_from(other.canonical())?;
+        let (ours, theirs) = (self.canonical()?, other.canonical()?);
         let differing = keys().into_iter().filter_map(|KeyDoc { key, .. }| {
             let (was, is) = (value(&ours, &key)?, value(&theirs, &key)?);
             (was != is).then(|| format!("{key} was {was}, is {is}"))
@@ -57,25 +56,26 @@ impl Config {
 
     /// SHA-256 of the canonical form, in hexadecimal: part of a run's fingerprint (protocol.md 6).
     ///
-    /// Where files lie, what is logged and how a base would be made does not change a run, so `run.out`,
-    /// `data.path`, `logging` and `pretrain` do not count: nodes that keep the same data in different folders
-    /// agree.
+    /// Where files lie, what is logged, how a base would be made and how messages travel does not change a
+    /// run, so `run.out`, `data.path`, `logging`, `pretrain` and `nodes` do not count: nodes that keep the
+    /// same data in different folders agree.
     ///
     /// # Errors
     /// A path that is not UTF-8.
     pub fn hash(&self) -> Result<String, ConfigError> {
-        let digest = Sha256::digest(self.canonical().to_toml()?);
+        let digest = Sha256::digest(toml::to_string_pretty(&self.canonical()?)?);
         Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    fn canonical(&self) -> Self {
+    fn canonical(&self) -> Result<toml::Value, ConfigError> {
         let mut canonical = self.clone();
         canonical.run.out.clear();
         canonical.data.path = OrNone::None;
-        canonical.logging.terminal.clear();
-        canonical.logging.file.clear();
-        canonical.pretrain = PretrainConfig::default();
-        canonical
+        let mut tree = toml::Table::try_from(canonical)?;
+        for section in ["logging", "pretrain", "nodes"] {
+            tree.remove(section);
+        }
+        Ok(toml::Value::Table(tree))
     }
 }
 

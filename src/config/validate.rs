@@ -1,6 +1,7 @@
 //! What a configuration must satisfy beyond the types of its fields: every rule, checked at once.
 
 mod data;
+mod nodes;
 mod pretrain;
 mod prompt;
 mod recformer;
@@ -33,6 +34,7 @@ impl Config {
         self.check_training(&mut checks);
         self.check_prompt(&mut checks);
         self.check_pretrain(&mut checks);
+        self.check_nodes(&mut checks);
         self.check_federation(&mut checks);
         self.check_evaluation(&mut checks);
         // With the other assignments only the data tell the number: see `validate_clients`.

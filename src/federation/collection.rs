@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::cohort::{Cohort, ParticipantTheta};
@@ -14,9 +15,10 @@ use crate::config::ScreeningConfig;
 use crate::ids::ClientId;
 use crate::model::cut::Place;
 use crate::model::slice::{Digest, Slice, Theta};
+use crate::told::chain;
 
 /// One place's tensors of one client, after its local round and as they were at its start.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SubmittedSlice {
     /// After the local round.
     pub trained: Slice,
@@ -50,6 +52,35 @@ pub enum CollectionError {
     /// The mixing rule refused the round.
     #[error("failed to mix")]
     Mixing(#[from] MixingError),
+    /// Any of these but missing slices at another node, with its causes.
+    #[error("{0}")]
+    Told(String),
+}
+
+/// What of a [`CollectionError`] crosses between nodes: whom to ask again, or a text for people.
+#[derive(Serialize, Deserialize)]
+enum ToldCollection {
+    Missing(Vec<ClientId>),
+    Other(String),
+}
+
+impl Serialize for CollectionError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let told = match self {
+            Self::Missing { clients } => ToldCollection::Missing(clients.clone()),
+            other => ToldCollection::Other(chain(other)),
+        };
+        told.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for CollectionError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match ToldCollection::deserialize(deserializer)? {
+            ToldCollection::Missing(clients) => Self::Missing { clients },
+            ToldCollection::Other(text) => Self::Told(text),
+        })
+    }
 }
 
 /// New slices of every participant, by client and place.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::Device;
 use thiserror::Error;
 
@@ -22,6 +23,7 @@ use crate::model::cut::Place;
 use crate::model::layout::Layout;
 use crate::model::slice::{Digest, LayoutError, Slice};
 use crate::model::start::StartingPoint;
+use crate::told::chain;
 use crate::training::{AdamW, TrainablePart};
 
 /// Why a member refused a message of the round protocol.
@@ -44,10 +46,25 @@ pub enum MemberError {
     /// The store could not be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Any of these at another node, with its causes.
+    #[error("{0}")]
+    Told(String),
+}
+
+impl Serialize for MemberError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        chain(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for MemberError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::Told)
+    }
 }
 
 /// A state that a member is to open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
     /// Which of the client's models.
     pub track: Track,
@@ -58,7 +75,7 @@ pub struct Opening {
 }
 
 /// What a state is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
     /// A local round: the proximal term is in force.
     Training,

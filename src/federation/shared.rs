@@ -81,6 +81,23 @@ impl SharedStore {
         Ok(receipt)
     }
 
+    /// Whether the mean of `round` is here, at each of these places.
+    pub fn holds(&self, places: &[Place], round: Round) -> bool {
+        places.iter().all(|place| self.store.has(round, &part_name(*place)))
+    }
+
+    /// Keeps a mean that another node staged, and none before it: they can be asked for again.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn receive(
+        &self,
+        round: Round,
+        slices: BTreeMap<Place, Slice>,
+    ) -> Result<(), CheckpointError> {
+        self.stage(round, slices, &BTreeSet::new()).map(|_| ())
+    }
+
     /// The mean at a place, with no moments; `layout` is what the model expects.
     ///
     /// # Errors

@@ -1,9 +1,11 @@
 //! The models that a client holds side by side (method.md section 9, Ditto).
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::TrainingConfig;
 
 /// One of a client's models, with tensors and moments of its own at every place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Track {
     /// The one that is submitted and mixed; without Ditto the only one.
     Global,

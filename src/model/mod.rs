@@ -16,6 +16,7 @@ pub mod mask;
 pub mod mlp;
 pub mod named;
 pub mod norm;
+pub mod packed;
 pub mod pretrained;
 pub mod recformer;
 pub mod rope;

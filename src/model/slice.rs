@@ -9,13 +9,16 @@ mod order;
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 pub use file::SliceFileError;
 pub use layout::LayoutError;
 pub use order::natural_cmp;
+
+use super::packed;
 
 /// Where a tensor lives in the U-shaped split (method.md section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,11 +77,12 @@ impl fmt::Display for Digest {
 }
 
 /// A tensor under its checkpoint name.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct NamedTensor {
     /// Name in the checkpoint, equal to the upstream name.
     pub name: String,
     /// Its values; any shape.
+    #[serde(with = "packed")]
     pub tensor: Tensor,
 }
 
@@ -86,14 +90,6 @@ impl NamedTensor {
     /// Puts a name to a tensor.
     pub fn new(name: impl Into<String>, tensor: Tensor) -> Self {
         Self { name: name.into(), tensor }
-    }
-
-    /// The raw bytes, row by row; little-endian, as on every platform libtorch ships for.
-    fn to_bytes(&self) -> Vec<u8> {
-        let dense = self.tensor.detach().to_device(Device::Cpu).contiguous();
-        let mut bytes = vec![0; dense.numel() * dense.kind().elt_size_in_bytes()];
-        dense.copy_data_u8(&mut bytes, dense.numel());
-        bytes
     }
 
     /// First byte and the byte after the last that the tensor can touch.
@@ -114,7 +110,8 @@ impl NamedTensor {
 ///
 /// Build it with [`Slice::new`], which sorts. Copying is explicit: a slice that crosses an actor
 /// boundary is a [`Slice::deep_copy`].
-#[derive(Default)]
+#[derive(Default, Serialize)]
+#[serde(transparent)]
 pub struct Slice {
     /// In checkpoint-name order.
     pub tensors: Vec<NamedTensor>,
@@ -169,7 +166,7 @@ impl Slice {
             for dim in shape {
                 hasher.update(dim.to_le_bytes());
             }
-            hasher.update(named.to_bytes());
+            hasher.update(packed::raw_bytes(&named.tensor));
         }
     }
 
@@ -203,6 +200,21 @@ impl Slice {
         self.tensors.iter().map(NamedTensor::extent).any(|(start, end)| {
             theirs.iter().any(|&(their_start, their_end)| start < their_end && their_start < end)
         })
+    }
+}
+
+/// Refused unless names are unique and in order: whoever sends a slice made it with [`Slice::new`].
+impl<'de> Deserialize<'de> for Slice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let tensors = Vec::<NamedTensor>::deserialize(deserializer)?;
+        let rising = |pair: &[NamedTensor]| natural_cmp(&pair[0].name, &pair[1].name).is_lt();
+        match tensors.windows(2).find(|pair| !rising(pair)) {
+            None => Ok(Self { tensors }),
+            Some(pair) => Err(D::Error::custom(format!(
+                "tensor {} follows {}, expected unique names in order",
+                pair[1].name, pair[0].name
+            ))),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::cmp::Ordering;
 
+use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
 use super::SplitError;
@@ -23,7 +24,7 @@ use crate::model::spec::{BaseWeights, Params};
 use crate::training::TrainablePart;
 
 /// How an optimiser step is to be made; the same for every part of a client's model.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepPlan {
     /// Step size.
     pub learning_rate: f64,
@@ -32,7 +33,7 @@ pub struct StepPlan {
 }
 
 /// Answer to a backward pass.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct BodyGradient {
     /// Gradient at the stage's input, `[B, T, D]`.
     pub hidden: HiddenStates,

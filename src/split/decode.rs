@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::SplitError;
@@ -16,7 +17,7 @@ use super::stack::BlockStack;
 use crate::model::key_values::{KeyValues, NewToken, RowsOfPrompts};
 
 /// One step of a decoding, as every side is told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecodeTurn {
     /// Tells a client's decodings apart.
     pub decoding: u64,

@@ -1,17 +1,21 @@
 //! What crosses the cut.
 
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::SplitError;
+use crate::model::packed;
 
 /// Hidden states or their gradients, `[B, T, D]`, cut off from the sender's graph.
 ///
 /// Detached when made: otherwise a backward pass on the other side would walk into the sender's
 /// graph in one process and not over nodes (protocol.md 3).
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct HiddenStates {
+    #[serde(with = "packed")]
     hidden_btd: Tensor,
     /// Real positions of every row, `[B]`; with blocks that attend in both directions only.
+    #[serde(with = "packed::option")]
     lengths_b: Option<Tensor>,
 }
 

@@ -7,7 +7,9 @@ mod decode_pool;
 mod hidden;
 mod stack;
 mod whole;
+pub mod wire;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::TchError;
 use thiserror::Error;
 
@@ -20,6 +22,7 @@ pub use stack::{BlockStack, StackPass};
 pub use whole::WholePlan;
 
 use crate::ids::{ClientId, StepId};
+use crate::told::chain;
 
 /// Why one side of the cut refused a half step.
 #[derive(Debug, Error)]
@@ -122,11 +125,45 @@ pub enum SplitError {
     /// libtorch refused an operation, for instance for lack of memory.
     #[error("failed to run the model")]
     Torch(#[from] TchError),
+
+    /// Any of these at another node, with its causes.
+    #[error("{text}")]
+    Told {
+        /// What it said.
+        text: String,
+        /// Whether the client may run its local round again.
+        retryable: bool,
+    },
+}
+
+/// What of a [`SplitError`] crosses between nodes.
+#[derive(Serialize, Deserialize)]
+struct ToldSplit {
+    text: String,
+    retryable: bool,
+}
+
+impl Serialize for SplitError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let told = ToldSplit { text: chain(self), retryable: self.is_retryable() };
+        told.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SplitError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ToldSplit { text, retryable } = ToldSplit::deserialize(deserializer)?;
+        Ok(Self::Told { text, retryable })
+    }
 }
 
 impl SplitError {
     /// Tells whether the client may run its local round again.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, SplitError::UnknownStep { .. } | SplitError::NoSession { .. })
+        match self {
+            Self::UnknownStep { .. } | Self::NoSession { .. } => true,
+            Self::Told { retryable, .. } => *retryable,
+            _ => false,
+        }
     }
 }

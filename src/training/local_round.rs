@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::examples::Examples;
@@ -19,7 +20,7 @@ use crate::seed;
 use crate::split::{BodyGradient, ClientModel, DecodeTurn, HiddenStates, SplitError, StepPlan};
 
 /// An answer with the time its sender computed for it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Timed<T> {
     /// The answer.
     pub value: T,

@@ -3,6 +3,8 @@
 //! Nothing here is timed against another machine or another day: the rate of matrix products and the
 //! plain loop without actors are measured in the same process, between the rounds.
 
+#[cfg(feature = "nodes")]
+mod link;
 mod plain;
 mod products;
 mod step;
@@ -28,6 +30,8 @@ use plain::PlainLoop;
 use products::product_rate;
 use work::token_flops;
 
+#[cfg(feature = "nodes")]
+pub use link::{RoundTrip, round_trips};
 pub use step::{Role, StepBench, StepFigures, Weights};
 
 /// What is measured.

@@ -88,6 +88,13 @@ impl Verbosity {
         self.quiet
     }
 
+    /// The same as arguments, for another process.
+    #[cfg(feature = "nodes")]
+    pub fn flags(&self) -> Vec<String> {
+        let verbose = (self.verbose > 0).then(|| format!("-{}", "v".repeat(self.verbose.into())));
+        verbose.into_iter().chain(self.quiet.then(|| "--quiet".to_owned())).collect()
+    }
+
     /// The terminal's log filter: the command line's word, or else the configured one.
     pub fn filter(&self, logging: &LoggingConfig) -> String {
         match (self.quiet, self.verbose) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -44,5 +45,6 @@ pub fn run(args: ResumeArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
     let config = Config::from_toml(&text, &path)?;
     prepare_devices(&config)?;
     let blueprint = Blueprint::new(config)?;
-    run_federation(blueprint, folder, Federation::resume, args.json, verbosity)
+    let resume = async |launch| Federation::resume(launch);
+    run_federation(Arc::new(blueprint), folder, resume, args.json, verbosity)
 }

@@ -1,5 +1,6 @@
 //! What `simulate` and `resume` share: logging, signals, the actix system, the ending.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -80,17 +81,17 @@ pub fn start_logging(
 ///
 /// # Errors
 /// The run could not start or could not go on.
-pub fn run_federation(
-    blueprint: Blueprint,
+pub fn run_federation<E: Error + Send + Sync + 'static>(
+    blueprint: Arc<Blueprint>,
     folder: RunFolder,
-    start: impl FnOnce(Launch) -> Result<Federation, SystemError>,
+    start: impl AsyncFnOnce(Launch) -> Result<Federation, E>,
     json: bool,
     verbosity: &Verbosity,
 ) -> Result<ExitStatus> {
     let progress = Progress::new(!json && !verbosity.is_quiet());
     start_logging(&blueprint.config.logging, verbosity, &folder.log(), progress.above())?;
     let launch = Launch {
-        blueprint: Arc::new(blueprint),
+        blueprint,
         folder: folder.clone(),
         observer: observer(json, progress),
         rule: None,
@@ -108,15 +109,15 @@ pub fn run_federation(
 ///
 /// # Errors
 /// The run could not start or could not go on, or `stop` failed.
-pub fn drive<S: Future<Output = ()>>(
+pub fn drive<S: Future<Output = ()>, E: Error + Send + Sync + 'static>(
     launch: Launch,
-    start: impl FnOnce(Launch) -> Result<Federation, SystemError>,
+    start: impl AsyncFnOnce(Launch) -> Result<Federation, E>,
     stop: impl FnOnce() -> Result<S>,
 ) -> Result<Outcome> {
     let folder = launch.folder.clone();
     actix::System::new().block_on(async {
         let stop = stop()?;
-        let mut federation = start(launch)?;
+        let mut federation = start(launch).await?;
         let outcome = wait_or_stop(&mut federation, stop).await;
         outcome.with_context(|| {
             format!(

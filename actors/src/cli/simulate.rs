@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -65,7 +66,8 @@ pub fn run(args: SimulateArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
     }
     fs::create_dir_all(folder.root())
         .with_context(|| format!("failed to create the run folder {}", folder.root().display()))?;
-    run_federation(blueprint, folder, Federation::start, args.json, verbosity)
+    let start = async |launch| Federation::start(launch);
+    run_federation(Arc::new(blueprint), folder, start, args.json, verbosity)
 }
 
 /// A folder that does not exist yet: name and time, and a number if that is taken.

@@ -17,7 +17,9 @@ use fellrec::model::rope::RopeTable;
 use fellrec::model::slice::{Digest, Slice, SliceFileError};
 use fellrec::model::spec::BaseWeights;
 use fellrec::split::{ClientModel, ClientSettings};
+use fellrec::told::chain;
 use fellrec::training::{Examples, ItemTable};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -28,15 +30,23 @@ use crate::folder::RunFolder;
 use crate::messages::{LocalRoundEnded, OpenSession, ReportLost, StepDone};
 use crate::peer::{AskError, Peer};
 use crate::recovery::Obituary;
-use crate::registry::{Entry, MemberName, Registry, ShardPeers};
+use crate::registry::{Entry, FindShard, MemberName, Registry, ShardPeers};
 use crate::shard::ShardError;
 
 /// Why a client could not do what it was asked.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// Only one job at a time.
-    #[error("the client is at work on something else")]
-    Busy,
+    /// A newer attempt was opened: this one is of a supervisor that was replaced, or late.
+    #[error("attempt {got:?} is over, the client is at {newest:?}")]
+    Stale {
+        /// Attempt of the message.
+        got: Attempt,
+        /// Attempt that is open.
+        newest: Attempt,
+    },
+    /// The client is ending.
+    #[error("the client is ending")]
+    Ended,
     /// A state could not be loaded.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -69,6 +79,21 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
+    /// Any of these at another node, with its causes.
+    #[error("{0}")]
+    Told(String),
+}
+
+impl Serialize for ClientError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        chain(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::Told)
+    }
 }
 
 impl From<PretrainedError> for ClientError {
@@ -86,6 +111,9 @@ pub struct SupervisorPeers {
     pub lost: Peer<ReportLost>,
 }
 
+/// Times that a job begins anew before it is given up: whom it loses each time does not stay up.
+const MOST_LOSSES: usize = 8;
+
 /// What a client is made of; a factory makes it anew for a restart.
 pub struct ClientSeat {
     /// Who it is.
@@ -102,6 +130,8 @@ pub struct ClientSeat {
     pub replica: u32,
     /// Replicas of each stage.
     pub replicas: u32,
+    /// Finds replicas where they run on other nodes; `replica` says nothing then.
+    pub finder: Option<Arc<dyn FindShard>>,
     /// Right to compute a step on this client's thread.
     pub permits: Arc<Semaphore>,
     /// Where states rest.
@@ -123,6 +153,8 @@ pub struct Desk {
     /// How item tables are encoded, where there are any.
     pub(super) item_table: Option<Arc<ItemTable>>,
     pub(super) tables: Tables,
+    /// The shards that hold what was trained last.
+    pub(super) holders: Vec<Arc<Entry<ShardPeers>>>,
 }
 
 impl Desk {
@@ -134,7 +166,15 @@ impl Desk {
         let (examples, data) =
             (seat.blueprint.examples(seat.id), seat.blueprint.client_data(seat.id));
         let item_table = seat.blueprint.item_table().map(Arc::new);
-        Self { seat, examples, data, member, item_table, tables: Tables::default() }
+        Self {
+            seat,
+            examples,
+            data,
+            member,
+            item_table,
+            tables: Tables::default(),
+            holders: Vec::new(),
+        }
     }
 
     pub(super) fn supervisor(&self) -> SupervisorPeers {
@@ -157,11 +197,21 @@ impl Desk {
         self.member.commit(retain)
     }
 
-    /// Asks the supervisor for a successor of the member an error blames; any other error is returned.
-    pub(super) async fn replace_lost(&self, error: ClientError) -> Result<(), ClientError> {
+    /// Asks the supervisor for a successor of the member an error blames; any other error is returned, and
+    /// so is one too many.
+    pub(super) async fn replace_lost(
+        &self,
+        error: ClientError,
+        losses: &mut usize,
+    ) -> Result<(), ClientError> {
+        *losses += 1;
         let ClientError::Link(LinkError::Lost { member, generation, cause }) = error else {
             return Err(error);
         };
+        if *losses == MOST_LOSSES {
+            let reason = format!("it was lost {losses} times in one job, at last: {cause}");
+            return Err(ClientError::NotReplaced { member, reason });
+        }
         let message = ReportLost { member, generation, cause };
         let failed = |reason| ClientError::NotReplaced { member, reason };
         let answer: Result<Result<(), String>, AskError> =
@@ -185,20 +235,40 @@ impl Desk {
         ))
     }
 
-    /// The replica of every stage that serves this client.
-    pub(super) fn shards(&self) -> Result<Vec<Arc<Entry<ShardPeers>>>, ClientError> {
-        let stages = self.seat.blueprint.layout.cut.stages().len() as u32;
-        let shard = |stage| {
-            let (preferred, pool) = (self.seat.replica, self.seat.replicas);
-            let alive = |offset| {
-                let replica = (preferred + offset) % pool;
-                self.seat.registry.shard(ShardId { stage, replica })
-            };
-            let member = MemberName::Shard(ShardId { stage, replica: preferred });
-            let reason = "no replica of its stage is left".to_owned();
-            (0..pool).find_map(alive).ok_or(ClientError::NotReplaced { member, reason })
+    /// A replica of every stage that serves this client from now on.
+    pub(super) async fn shards(&self) -> Result<Vec<Arc<Entry<ShardPeers>>>, ClientError> {
+        let mut shards = Vec::new();
+        for stage in 0..self.seat.blueprint.layout.cut.stages().len() as u32 {
+            shards.push(match &self.seat.finder {
+                None => self.shard_here(stage)?,
+                Some(finder) => self.shard_apart(stage, finder.find(stage).await)?,
+            });
+        }
+        Ok(shards)
+    }
+
+    fn shard_here(&self, stage: u32) -> Result<Arc<Entry<ShardPeers>>, ClientError> {
+        let (preferred, pool) = (self.seat.replica, self.seat.replicas);
+        let alive = |offset| {
+            let replica = (preferred + offset) % pool;
+            self.seat.registry.shard(ShardId { stage, replica })
         };
-        (0..stages).map(shard).collect()
+        let member = MemberName::Shard(ShardId { stage, replica: preferred });
+        let reason = "no replica of its stage is left".to_owned();
+        (0..pool).find_map(alive).ok_or(ClientError::NotReplaced { member, reason })
+    }
+
+    fn shard_apart(
+        &self,
+        stage: u32,
+        found: Result<ShardId, String>,
+    ) -> Result<Arc<Entry<ShardPeers>>, ClientError> {
+        let shard = found.map_err(|cause| {
+            let member = MemberName::Shard(ShardId { stage, replica: 0 });
+            LinkError::Lost { member, generation: 0, cause }
+        })?;
+        let (member, reason) = (MemberName::Shard(shard), "the run has no such shard".to_owned());
+        self.seat.registry.shard(shard).ok_or(ClientError::NotReplaced { member, reason })
     }
 
     pub(super) async fn open_link(

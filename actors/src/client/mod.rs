@@ -10,6 +10,7 @@ mod ranks;
 mod tables;
 mod train;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +21,8 @@ use fellrec::history::TestResult;
 use fellrec::ids::ClientId;
 use fellrec::model::slice::Digest;
 use fellrec::ranking::Metrics;
+use fellrec::told::chain;
+use tokio::sync::oneshot;
 use tracing::{Instrument, info, info_span, warn};
 
 pub use desk::{ClientError, ClientSeat, SupervisorPeers};
@@ -29,7 +32,7 @@ use crate::messages::{
     AbandonRound, CommitRound, Crash, EvaluateRound, FinishedRound, LocalRoundEnded, OpenRound,
     StageSlices, SubmitAgain, TestModel,
 };
-use crate::supervisor::chain;
+use crate::registry::ClientActor;
 use desk::Desk;
 
 /// Actor around one client. Lives on a compute arbiter because torch blocks.
@@ -37,6 +40,10 @@ pub struct Client {
     id: ClientId,
     /// Absent while a job owns it.
     desk: Option<Desk>,
+    /// Jobs that wait for it, as those of a supervisor that took another one's place.
+    waiting: VecDeque<oneshot::Sender<Desk>>,
+    /// Newest attempt that was opened here.
+    newest: Option<Attempt>,
     /// Attempt that a job trains, with the flag that ends it.
     training: Option<(Attempt, Arc<AtomicBool>)>,
     /// Round to open when the job of an older attempt has ended.
@@ -46,17 +53,14 @@ pub struct Client {
 impl Client {
     /// An actor at rest: nothing is loaded before a round asks for it.
     pub fn new(seat: ClientSeat) -> Self {
-        Self { id: seat.id, desk: Some(Desk::new(seat)), training: None, next: None }
+        let (id, desk) = (seat.id, Some(Desk::new(seat)));
+        Self { id, desk, waiting: VecDeque::new(), newest: None, training: None, next: None }
     }
 
     /// Starts the job that trains a local round.
-    fn start_round(
-        &mut self,
-        message: OpenRound,
-        ctx: &mut Context<Self>,
-    ) -> Result<(), ClientError> {
+    fn start_round(&mut self, message: OpenRound, ctx: &mut Context<Self>) {
         let OpenRound { attempt, base } = message;
-        let mut desk = self.desk.take().ok_or(ClientError::Busy)?;
+        let desk = self.borrow_desk();
         let cancel = Arc::new(AtomicBool::new(false));
         self.training = Some((attempt, Arc::clone(&cancel)));
         info!(client = %self.id, round = %attempt.round, attempt = attempt.attempt, "round opened");
@@ -66,15 +70,38 @@ impl Client {
             "local_round", client = %self.id, round = %attempt.round, attempt = attempt.attempt
         );
         let job = async move {
+            let mut desk = desk.await?;
             let outcome = desk.train(attempt, base, cancel).await;
-            (desk, outcome)
+            Some((desk, outcome))
         };
         let job = job.instrument(span);
-        let ended = job.into_actor(self).map(move |(desk, outcome), client, ctx| {
-            client.round_ended(attempt, desk, outcome, ctx);
+        let ended = job.into_actor(self).map(move |ended, client, ctx| {
+            if let Some((desk, outcome)) = ended {
+                client.round_ended(attempt, desk, outcome, ctx);
+            }
         });
         ctx.spawn(ended);
-        Ok(())
+    }
+
+    /// The desk, now or when the jobs before are through with it; `None` if the client ends first.
+    fn borrow_desk(&mut self) -> impl Future<Output = Option<Desk>> + use<> {
+        let (lend, lent) = oneshot::channel();
+        match self.desk.take() {
+            // Nobody else holds the other end.
+            Some(desk) => drop(lend.send(desk)),
+            None => self.waiting.push_back(lend),
+        }
+        async move { lent.await.ok() }
+    }
+
+    fn take_back(&mut self, mut desk: Desk) {
+        while let Some(next) = self.waiting.pop_front() {
+            match next.send(desk) {
+                Ok(()) => return,
+                Err(back) => desk = back,
+            }
+        }
+        self.desk = Some(desk);
     }
 
     /// Takes the desk back first, so that a commit finds it, and then tells the supervisor.
@@ -86,7 +113,7 @@ impl Client {
         ctx: &mut Context<Self>,
     ) {
         let (client, supervisor) = (self.id, desk.supervisor());
-        self.desk = Some(desk);
+        self.take_back(desk);
         self.training = None;
         let outcome = outcome.map_err(|error| chain(&error));
         let tell = async move {
@@ -96,10 +123,8 @@ impl Client {
             }
         };
         ctx.spawn(tell.into_actor(self));
-        if let Some(next) = self.next.take()
-            && let Err(error) = self.start_round(next, ctx)
-        {
-            warn!(%client, %error, "the next attempt could not start");
+        if let Some(next) = self.next.take() {
+            self.start_round(next, ctx);
         }
     }
 
@@ -108,18 +133,21 @@ impl Client {
         &mut self,
         work: impl AsyncFnOnce(&mut Desk) -> Result<T, ClientError> + 'static,
     ) -> ResponseActFuture<Self, Result<T, ClientError>> {
-        let desk = self.desk.take();
+        let desk = self.borrow_desk();
         let job = async move {
-            let Some(mut desk) = desk else { return (None, Err(ClientError::Busy)) };
+            let mut desk = desk.await?;
             let answer = work(&mut desk).await;
-            (Some(desk), answer)
+            Some((desk, answer))
         };
-        Box::pin(job.into_actor(self).map(|(desk, answer), client, _ctx| {
-            client.desk = desk.or(client.desk.take());
+        Box::pin(job.into_actor(self).map(|ended, client, _ctx| {
+            let (desk, answer) = ended.ok_or(ClientError::Ended)?;
+            client.take_back(desk);
             answer
         }))
     }
 }
+
+impl ClientActor for Client {}
 
 impl Actor for Client {
     type Context = Context<Self>;
@@ -134,13 +162,19 @@ impl Handler<OpenRound> for Client {
     type Result = Result<(), ClientError>;
 
     fn handle(&mut self, message: OpenRound, ctx: &mut Self::Context) -> Self::Result {
+        if let Some(newest) = self.newest
+            && message.attempt < newest
+        {
+            return Err(ClientError::Stale { got: message.attempt, newest });
+        }
+        self.newest = Some(message.attempt);
         match &self.training {
             Some((attempt, _)) if *attempt == message.attempt => {}
             Some((_, cancel)) => {
                 cancel.store(true, Ordering::Relaxed);
                 self.next = Some(message);
             }
-            None => self.start_round(message, ctx)?,
+            None => self.start_round(message, ctx),
         }
         Ok(())
     }
@@ -165,7 +199,7 @@ impl Handler<SubmitAgain> for Client {
     type Result = ResponseActFuture<Self, Result<(), ClientError>>;
 
     fn handle(&mut self, message: SubmitAgain, _ctx: &mut Self::Context) -> Self::Result {
-        self.job(async move |desk: &mut Desk| desk.submit(message.attempt).await)
+        self.job(async move |desk: &mut Desk| desk.submit(message.attempt).await.map(|_| ()))
     }
 }
 

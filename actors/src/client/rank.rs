@@ -84,6 +84,7 @@ impl Desk {
         inputs: &HistoryInputs,
     ) -> Result<RankingSums, ClientError> {
         let plan = self.ranking_plan();
+        let mut losses = 0;
         loop {
             let ranked = async {
                 let candidates = self.ranking_table(state).await?;
@@ -97,7 +98,7 @@ impl Desk {
                 Ok(ranked)
             };
             match ranked.await {
-                Err(error) => self.replace_lost(error).await?,
+                Err(error) => self.replace_lost(error, &mut losses).await?,
                 ranked => return ranked,
             }
         }
@@ -105,7 +106,7 @@ impl Desk {
 
     async fn ranking_table(&mut self, state: TabledState) -> Result<Option<Tensor>, ClientError> {
         let track = Track::ranked(&self.seat.blueprint.config.training);
-        let line = Line::unwatched(self.shards()?);
+        let line = Line::unwatched(self.shards().await?);
         self.table(track, state, line).await
     }
 
@@ -146,6 +147,7 @@ impl Desk {
     ) -> Result<Tensor, ClientError> {
         let plan = self.generation_plan(prompts);
         let skip_known = self.seat.blueprint.config.grounding.skip_known;
+        let mut losses = 0;
         loop {
             let written = async {
                 let (opening, mut link) = self.open_ranking(Purpose::Ranking, state).await?;
@@ -157,7 +159,7 @@ impl Desk {
                 self.embed(&titles, prompts, &plan).await
             };
             match written.await {
-                Err(error) => self.replace_lost(error).await?,
+                Err(error) => self.replace_lost(error, &mut losses).await?,
                 written => return written,
             }
         }
@@ -173,9 +175,10 @@ impl Desk {
             return Ok(catalogue_vd);
         }
         let plan = self.generation_plan(prompts);
+        let mut losses = 0;
         loop {
             match self.embed(&titles, prompts, &plan).await {
-                Err(error) => self.replace_lost(error).await?,
+                Err(error) => self.replace_lost(error, &mut losses).await?,
                 Ok(catalogue_vd) => {
                     cache.put(&key, &catalogue_vd, &self.seat.id.to_string())?;
                     return Ok(catalogue_vd);
@@ -205,7 +208,7 @@ impl Desk {
     ) -> Result<(Opening, ShardLink), ClientError> {
         let track = Track::ranked(&self.seat.blueprint.config.training);
         let opening = Opening { track, base: state, purpose };
-        let link = self.open_link(Line::unwatched(self.shards()?), opening).await?;
+        let link = self.open_link(Line::unwatched(self.shards().await?), opening).await?;
         Ok((opening, link))
     }
 

@@ -12,7 +12,7 @@ use fellrec::model::cut::Place;
 use fellrec::training::{LocalWork, local_round};
 
 use super::desk::{ClientError, Desk};
-use super::link::{Heartbeat, Line, lost};
+use super::link::{Heartbeat, Line, LinkError, lost};
 use crate::messages::{CloseLocalRound, FinishedRound, KeepPersonal, SubmitSlice};
 use crate::registry::{Entry, MemberName, ShardPeers};
 use crate::shard::ShardError;
@@ -42,9 +42,10 @@ impl Desk {
         base: TabledState,
         cancel: Arc<AtomicBool>,
     ) -> Result<FinishedRound, ClientError> {
+        let mut losses = 0;
         loop {
             match self.try_train(attempt, base, &cancel).await {
-                Err(error) => self.replace_lost(error).await?,
+                Err(error) => self.replace_lost(error, &mut losses).await?,
                 finished => return finished,
             }
         }
@@ -57,7 +58,7 @@ impl Desk {
         cancel: &Arc<AtomicBool>,
     ) -> Result<FinishedRound, ClientError> {
         // The same life of every shard in both passes: a successor would hold only the second one's.
-        let stages = self.shards()?;
+        let stages = self.shards().await?;
         let local = LocalAttempt { attempt, base, stages, cancel: Arc::clone(cancel) };
         let mut cost = ClientCost::default();
         if Track::all(&self.seat.blueprint.config.training).contains(&Track::Personal) {
@@ -67,7 +68,8 @@ impl Desk {
         }
         let (report, spent) = self.pass(Track::Global, &local).await?;
         cost += spent;
-        let slice_bytes = self.submit_through(attempt, &local.stages).await?;
+        self.holders = local.stages;
+        let slice_bytes = self.submit(attempt).await?;
         cost.bytes_up += slice_bytes;
         cost.bytes_down += slice_bytes;
         Ok(FinishedRound { report, cost })
@@ -121,23 +123,16 @@ impl Desk {
         for entry in &local.stages {
             let message = KeepPersonal { client: self.seat.id, attempt: local.attempt };
             let answer = entry.peers.keep_personal.ask(message).await;
-            answer.map_err(|error| lost(&error, entry.generation))??;
+            answer
+                .map_err(|error| lost(&error, entry.generation))?
+                .map_err(|error| refused(error, entry))?;
         }
         Ok(())
     }
 
-    /// Submits front, back and, through the shards, the body once more.
-    pub(super) async fn submit(&mut self, attempt: Attempt) -> Result<(), ClientError> {
-        let stages = self.shards()?;
-        self.submit_through(attempt, &stages).await.map(|_| ())
-    }
-
+    /// Submits front, back and, through the shards that trained it, the body; as often as it is asked for.
     /// Returns the bytes of front and back.
-    async fn submit_through(
-        &self,
-        attempt: Attempt,
-        stages: &[Arc<Entry<ShardPeers>>],
-    ) -> Result<u64, ClientError> {
+    pub(super) async fn submit(&self, attempt: Attempt) -> Result<u64, ClientError> {
         let client = self.seat.id;
         let aggregator = self.seat.registry.aggregator().ok_or_else(no_aggregator)?;
         let mut bytes = 0;
@@ -148,18 +143,27 @@ impl Desk {
             let answer = aggregator.peers.submit.ask(message).await;
             answer.map_err(|error| lost(&error, aggregator.generation))??;
         }
-        for entry in stages {
+        for entry in &self.holders {
             let message = CloseLocalRound { client, attempt };
             let answer = entry.peers.close_round.ask(message).await;
             match answer.map_err(|error| lost(&error, entry.generation))? {
                 Err(ShardError::Aggregator(error)) => {
                     return Err(lost(&error, aggregator.generation).into());
                 }
-                receipt => receipt?,
+                receipt => receipt.map_err(|error| refused(error, entry))?,
             };
         }
         Ok(bytes)
     }
+}
+
+/// A shard that no longer holds what it trained is lost, though it answers.
+fn refused(error: ShardError, entry: &Entry<ShardPeers>) -> ClientError {
+    if !error.is_lost() {
+        return error.into();
+    }
+    let (member, generation) = (entry.peers.close_round.member(), entry.generation);
+    LinkError::Lost { member, generation, cause: error.to_string() }.into()
 }
 
 /// The aggregator's restart budget is spent: there is nobody to submit to.

@@ -11,6 +11,7 @@ use fellrec::federation::round::{Attempt, Participant, TabledState};
 use fellrec::history::TestResult;
 use fellrec::ids::{ClientId, Round, ShardId};
 use fellrec::ranking::Metrics;
+use fellrec::told::chain;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
@@ -221,10 +222,4 @@ impl Courier {
         let message = ReportLost { member: error.member(), generation, cause: error.to_string() };
         self.lost.ask(message).await.map_err(|error| error.to_string())?
     }
-}
-
-/// An error with its causes on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

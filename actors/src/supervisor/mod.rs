@@ -4,31 +4,34 @@
 //! Holds the machine, the history and the factories; never data, activations or weights.
 
 mod courier;
+mod crew;
+mod lookout;
 mod rounds;
+
+pub use crew::{Crew, Keeper, KeptCommit, Pending};
+pub use lookout::{BEAT, Door, Heard, Lookout};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::{CheckpointError, Fingerprint, Receipt, RunStore};
 use fellrec::config::HeatingConfig;
 use fellrec::federation::round::{Event, FederationState, Outcome, RoundMachine};
 use fellrec::history::EventKind;
-use fellrec::ids::ClientId;
+use fellrec::told::chain;
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tracing::{error, warn};
-
-pub use courier::chain;
+use tracing::error;
 
 use crate::client::SupervisorPeers;
 use crate::folder::RunFolder;
 use crate::journal::{Journal, JournalError};
-use crate::messages::{LocalRoundEnded, ReportLost, StepDone, StopRun, TuneHeating};
+use crate::messages::{LocalRoundEnded, StepDone, StopRun, TuneHeating};
 use crate::peer::Peer;
-use crate::recovery::{MemberEnded, Spawner};
+use crate::recovery::MemberEnded;
 use crate::registry::{MemberName, Registry};
 use courier::Courier;
 use rounds::OpenRoundRecord;
@@ -45,6 +48,12 @@ pub enum RunError {
     /// A commit could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The right to supervise is not ours, or that is not known.
+    #[error("{reason}")]
+    Fenced {
+        /// Who has it, or why it is not known.
+        reason: String,
+    },
 }
 
 /// What the supervisor is made of.
@@ -57,8 +66,8 @@ pub struct SupervisorSeat {
     pub folder: RunFolder,
     /// Where members are.
     pub registry: Arc<Registry>,
-    /// Starts members.
-    pub spawner: Spawner,
+    /// Members here, or the watch over those of other nodes.
+    pub crew: Crew,
     /// Decides.
     pub machine: RoundMachine,
     /// Receipts of every member's newest state.
@@ -74,9 +83,10 @@ pub struct SupervisorSeat {
 /// Actor around the round state machine. Lives on the main thread: it never computes.
 pub struct Supervisor {
     blueprint: Arc<Blueprint>,
+    folder: RunFolder,
     fingerprint: Fingerprint,
     registry: Arc<Registry>,
-    spawner: Spawner,
+    crew: Crew,
     machine: RoundMachine,
     receipts: BTreeMap<String, Receipt>,
     run_store: RunStore,
@@ -85,6 +95,8 @@ pub struct Supervisor {
     done: Option<oneshot::Sender<Result<Outcome, RunError>>>,
     /// State of the newest manifest; absent before the first.
     committed: Option<FederationState>,
+    /// The run did what it was asked to do, and is over.
+    complete: bool,
     started: Instant,
     restarts: u32,
     round: OpenRoundRecord,
@@ -98,15 +110,17 @@ impl Supervisor {
         Self {
             run_store: seat.folder.run_store(&seat.blueprint.config),
             blueprint: seat.blueprint,
+            folder: seat.folder,
             fingerprint: seat.fingerprint,
             registry: seat.registry,
-            spawner: seat.spawner,
+            crew: seat.crew,
             machine: seat.machine,
             receipts: seat.receipts,
             journal: seat.journal,
             opening: Some(seat.opening),
             done: Some(seat.done),
             committed: None,
+            complete: false,
             started: Instant::now(),
             restarts: 0,
             round: OpenRoundRecord::default(),
@@ -137,57 +151,17 @@ impl Supervisor {
         if let Err(error) = &outcome {
             error!(error = chain(error), "the run cannot go on");
         }
+        self.complete |= outcome.as_ref().is_ok_and(Outcome::is_complete);
         if let Some(done) = self.done.take() {
             // Nobody waits any more if the process is being torn down.
             let _ = done.send(outcome);
         }
-        self.spawner.stop();
+        self.crew.stop();
     }
 
     fn courier(&self) -> Courier {
         let lost = self.peers.as_ref().expect("set when started").lost.clone();
         Courier { registry: Arc::clone(&self.registry), lost }
-    }
-
-    /// Starts a successor of a member that has ended, within its budget. `Ok` if somebody serves in
-    /// its place, now or already.
-    fn revive(&mut self, lost: &ReportLost, ctx: &mut Context<Self>) -> Result<(), String> {
-        let ReportLost { member, generation, cause } = lost;
-        if self.done.is_none() {
-            return Err("the run is over".to_owned());
-        }
-        match self.registry.generation(*member) {
-            Some(current) if current == *generation => {}
-            Some(_) => return Ok(()),
-            None => return Err(format!("{member} has no restarts left")),
-        }
-        let budget = u64::from(self.blueprint.config.federation.restart_budget);
-        if self.spawner.lives(*member) > budget {
-            warn!(%member, %cause, "restart budget spent");
-            self.registry.remove(*member);
-            if let MemberName::Client(client) = member {
-                let reason = format!("{cause}; its restart budget of {budget} is spent");
-                let attempt = self.machine.attempt();
-                self.apply(Event::ClientLost { attempt, client: *client, reason }, ctx);
-            }
-            return self.registry.has_substitute(*member);
-        }
-        warn!(%member, %cause, "starting it again");
-        self.restarts += 1;
-        let (ended, peers) = (self.ended.clone(), self.peers.clone());
-        if let (Some(ended), Some(peers)) = (ended, peers) {
-            self.spawner.spawn(*member, &ended, &peers);
-        }
-        let (member, cause, restarts) = (member.to_string(), cause.clone(), self.restarts);
-        if let Err(error) = self.record(EventKind::MemberRestarted { member, cause, restarts }) {
-            self.end(Err(error));
-        }
-        if let MemberName::Client(client) = lost.member
-            && self.machine.is_working(client)
-        {
-            self.open_client(client, ctx);
-        }
-        Ok(())
     }
 }
 
@@ -197,7 +171,8 @@ impl Actor for Supervisor {
     fn started(&mut self, ctx: &mut Self::Context) {
         // Heartbeats of all clients and the ends of all local rounds may arrive in one burst.
         ctx.set_mailbox_capacity(4096);
-        let deadline = Duration::from_secs(60);
+        // A member that is missed is waited for before the answer to whoever misses it.
+        let deadline = Duration::from_secs(60) + self.blueprint.config.nodes.absence();
         let addr = ctx.address();
         let peers = SupervisorPeers {
             ended: Peer::new(MemberName::Supervisor, addr.clone().recipient(), deadline),
@@ -205,7 +180,9 @@ impl Actor for Supervisor {
             lost: Peer::new(MemberName::Supervisor, addr.clone().recipient(), deadline),
         };
         let ended: Recipient<MemberEnded> = addr.recipient();
-        self.spawner.spawn_all(&ended, &peers);
+        if let Crew::Here(spawner) = &mut self.crew {
+            spawner.spawn_all(&ended, &peers);
+        }
         self.peers = Some(peers);
         self.ended = Some(ended);
         if let Some(opening) = self.opening.take()
@@ -214,9 +191,10 @@ impl Actor for Supervisor {
             return self.end(Err(error));
         }
         ctx.run_interval(Duration::from_millis(500), |supervisor, ctx| {
+            supervisor.give_up_silent(ctx);
             supervisor.apply(Event::Tick, ctx);
         });
-        self.apply(Event::Start, ctx);
+        self.start_when_met(ctx);
     }
 }
 
@@ -246,26 +224,6 @@ impl Handler<LocalRoundEnded> for Supervisor {
     }
 }
 
-impl Handler<MemberEnded> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, message: MemberEnded, ctx: &mut Self::Context) {
-        let MemberEnded { member, generation } = message;
-        let lost = ReportLost { member, generation, cause: "it ended by a defect".to_owned() };
-        if let Err(reason) = self.revive(&lost, ctx) {
-            tracing::debug!(%member, reason, "not started again");
-        }
-    }
-}
-
-impl Handler<ReportLost> for Supervisor {
-    type Result = Result<(), String>;
-
-    fn handle(&mut self, message: ReportLost, ctx: &mut Self::Context) -> Self::Result {
-        self.revive(&message, ctx)
-    }
-}
-
 impl Handler<StopRun> for Supervisor {
     type Result = ();
 
@@ -288,19 +246,5 @@ impl Handler<TuneHeating> for Supervisor {
         self.record(EventKind::HeatingChanged { round, heating: heating.clone() })
             .and_then(|()| self.write_manifest(FederationState { heating, ..committed }))
             .map_err(|error| chain(&error))
-    }
-}
-
-impl Supervisor {
-    /// Opens the round under way at one client and waits for its word in the background.
-    fn open_client(&mut self, client: ClientId, ctx: &mut Context<Self>) {
-        let (attempt, base) = (self.machine.attempt(), self.machine.state().training(client));
-        let courier = self.courier();
-        let ask = async move { courier.open(client, attempt, base).await };
-        ctx.spawn(ask.into_actor(self).map(move |answer, supervisor, ctx| {
-            if let Err(reason) = answer {
-                supervisor.apply(Event::Refused { attempt, client, reason }, ctx);
-            }
-        }));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use fellrec::checkpoint::{RUN_FORMAT, Receipt, RoundManifest};
+use fellrec::checkpoint::{CheckpointError, RUN_FORMAT, Receipt, RoundManifest};
 use fellrec::cost::ClientCost;
 use fellrec::federation::round::{
     Absence, Attempt, Command, Event, FederationState, Outcome, Participant, StateId, TabledState,
@@ -12,7 +12,7 @@ use fellrec::federation::round::{
 use fellrec::history::{ClientRound, EventKind};
 use fellrec::ids::{ClientId, Round, ShardId};
 
-use super::{RunError, SELECTION_K, Supervisor};
+use super::{KeptCommit, RunError, SELECTION_K, Supervisor};
 use crate::folder::{SHARED_PATH, client_path, stage_path};
 use crate::memory::peak_memory_bytes;
 use crate::messages::RoundMixed;
@@ -60,7 +60,21 @@ impl Supervisor {
                 self.mix(attempt, participants, shared, ctx);
                 Ok(())
             }
-            Command::Commit { attempt, state, absent } => self.commit(attempt, *state, absent, ctx),
+            Command::Commit { attempt, state, absent } => {
+                let Some(keeper) = self.keeper() else {
+                    return self.commit(attempt, *state, absent, ctx);
+                };
+                ctx.spawn(keeper.hold().into_actor(self).map(move |held, supervisor, ctx| {
+                    let committed = match held {
+                        Ok(()) => supervisor.commit(attempt, *state, absent, ctx),
+                        Err(reason) => Err(RunError::Fenced { reason }),
+                    };
+                    if let Err(error) = committed {
+                        supervisor.end(Err(error));
+                    }
+                }));
+                Ok(())
+            }
             Command::Evaluate { round } => {
                 self.evaluate(round, ctx);
                 Ok(())
@@ -160,12 +174,31 @@ impl Supervisor {
             let (client, rounds) = retained(&client);
             bodies.entry(shard).or_default().insert(client, rounds);
         }
-        let courier = self.courier();
-        let commit = async move { courier.commit(clients, bodies).await };
+        let kept = self.keeper().map(|keeper| Ok::<_, RunError>(keeper.keep(self.kept()?)));
+        let (courier, kept) = (self.courier(), kept.transpose()?);
+        let commit = async move {
+            // Before anybody drops a state that an older commit needs.
+            if let Some(kept) = kept {
+                kept.await;
+            }
+            courier.commit(clients, bodies).await;
+        };
         ctx.spawn(commit.into_actor(self).map(move |(), supervisor, ctx| {
             supervisor.apply(Event::Committed { attempt }, ctx);
         }));
         Ok(())
+    }
+
+    /// The last commit as another supervisor needs it.
+    fn kept(&self) -> Result<KeptCommit, RunError> {
+        let round = self.committed.as_ref().map(|state| state.committed).unwrap_or_default();
+        let path = self.folder.events();
+        let events = std::fs::read_to_string(&path)
+            .map_err(|source| CheckpointError::Io { path, source })?;
+        let path = self.folder.config();
+        let config = std::fs::read_to_string(&path)
+            .map_err(|source| CheckpointError::Io { path, source })?;
+        Ok(KeptCommit { round, config, manifest: self.run_store.text(round)?, events })
     }
 
     /// Makes a state durable; the one before stays until it is retained no longer.
@@ -183,14 +216,15 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A state of every client, as it ranks.
+    /// A state of every client that can be asked, as it ranks.
     fn ranked(
         &self,
         of: impl Fn(&FederationState, ClientId) -> StateId,
     ) -> BTreeMap<ClientId, TabledState> {
         let state = self.machine.state();
         let ranked = |client: &ClientId| (*client, state.ranked(*client, of(state, *client)));
-        state.slices.keys().map(ranked).collect()
+        let here = state.slices.keys().filter(|client| self.is_here(**client));
+        here.map(ranked).collect()
     }
 
     fn evaluate(&mut self, round: Round, ctx: &mut Context<Self>) {

@@ -98,6 +98,19 @@ impl RoundMachine {
         Attempt { round: self.state.committed, attempt: self.attempt }
     }
 
+    /// What is under way, in a word.
+    pub fn phase(&self) -> &'static str {
+        match self.phase {
+            Phase::Idle => "waiting for members",
+            Phase::Evaluating => "evaluating",
+            Phase::Training(_) => "training",
+            Phase::Screening { .. } => "screening",
+            Phase::Mixing { .. } => "mixing",
+            Phase::Committing { .. } => "committing",
+            Phase::Finished => "over",
+        }
+    }
+
     /// Whether a client is at work on the attempt; a replacement of it has to be asked again.
     pub fn is_working(&self, client: ClientId) -> bool {
         matches!(&self.phase, Phase::Training(members)

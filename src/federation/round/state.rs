@@ -104,7 +104,7 @@ pub struct FrozenTables {
 }
 
 /// A state and where the item table comes from that it is trained or ranked with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TabledState {
     /// Tensors of the model.
     pub state: StateId,

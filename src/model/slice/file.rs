@@ -77,7 +77,12 @@ impl Slice {
             let dtype =
                 dtype_of(named.tensor.kind()).map_err(|e| bad_tensor(path, &named.name, e))?;
             let shape: Vec<usize> = named.tensor.size().iter().map(|&dim| dim as usize).collect();
-            payloads.push((named.name.as_str(), dtype, shape, named.to_bytes()));
+            payloads.push((
+                named.name.as_str(),
+                dtype,
+                shape,
+                crate::model::packed::raw_bytes(&named.tensor),
+            ));
         }
         let mut views = Vec::with_capacity(payloads.len());
         for (name, dtype, shape, bytes) in &payloads {

@@ -136,7 +136,7 @@ impl Work<'_> {
             // The sender outlives every thread.
             let _ = stop.wait_for(|stop| *stop).await;
         };
-        let outcome = drive(launch, start, || Ok(stop))?;
+        let outcome = drive(launch, async |launch| start(launch), || Ok(stop))?;
         if outcome.is_complete() {
             report::write(cell.folder.root())?;
             if !self.keep_states {

@@ -1,0 +1,130 @@
+//! A round trip of activations over the link, against a bare request of the same bytes over the same broker.
+
+use std::time::{Duration, Instant};
+
+use actix::Arbiter;
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use fellrec::config::NodesConfig;
+use fellrec::ids::{ClientId, Round, ShardId, StepId};
+use fellrec::split::{HiddenStates, wire};
+use fellrec::told::chain;
+use fellrec::training::Timed;
+use futures::StreamExt;
+use futures::future::LocalBoxFuture;
+use tch::{Device, Kind, Tensor};
+
+use crate::link::connection::Dial;
+use crate::link::inbox::Deliver;
+use crate::link::line::Line;
+use crate::messages::ForwardBody;
+use crate::peer::Peer;
+use crate::registry::MemberName;
+
+/// Hidden width of the activations.
+const WIDTH: i64 = 64;
+/// Longest wait for a round trip.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Median times of one size.
+#[derive(Clone, Copy, Debug)]
+pub struct RoundTrip {
+    /// Of the activations, one way.
+    pub bytes: u64,
+    /// A request with these bytes and an answer with as many, and nothing else.
+    pub bare: Duration,
+    /// The same activations from actor to actor and back.
+    pub link: Duration,
+}
+
+/// Answers a half step with what came: all of the link, and none of the model.
+struct Echo;
+
+impl Deliver for Echo {
+    fn deliver(
+        &self,
+        _from: MemberName,
+        _name: String,
+        frame: Bytes,
+    ) -> LocalBoxFuture<'static, Result<Vec<u8>, String>> {
+        Box::pin(async move {
+            let ForwardBody { hidden, .. } = wire::decode(&frame).map_err(|e| chain(&e))?;
+            let answer: Result<Timed<HiddenStates>, fellrec::split::SplitError> =
+                Ok(Timed { value: hidden, seconds: 0.0 });
+            wire::encode(&answer).map_err(|e| chain(&e))
+        })
+    }
+}
+
+/// Measures round trips of these sizes, `repeats` times each, in turn; to be called within an actix system.
+/// The broker must let messages of the largest size through.
+///
+/// # Errors
+/// No broker, or no answer.
+pub async fn round_trips(
+    broker: &str,
+    nodes: &NodesConfig,
+    sizes: &[u64],
+    repeats: usize,
+) -> Result<Vec<RoundTrip>> {
+    let (client, shard) =
+        (MemberName::Client(ClientId(0)), MemberName::Shard(ShardId { stage: 0, replica: 0 }));
+    let dial = |member| Dial {
+        broker: broker.to_owned(),
+        member,
+        tls: None,
+        patience: Duration::from_secs(10),
+    };
+    let server = Line::dial(dial(shard), "bench".parse()?, 1, nodes).await?;
+    server.serve(|| Echo).await?;
+    let line = Line::dial(dial(client), "bench".parse()?, 1, nodes).await?;
+    let peer = Peer::<ForwardBody>::new(shard, line.stand_in(shard).recipient(), DEADLINE);
+
+    let bare = async_nats::connect(broker).await.context("no broker")?;
+    let echo = async_nats::connect(broker).await.context("no broker")?;
+    let mut asked = echo.subscribe("bare").await?;
+    echo.flush().await?;
+    let thread = Arbiter::new();
+    thread.spawn(async move {
+        while let Some(message) = asked.next().await {
+            if let Some(reply) = message.reply {
+                // The measuring end notices what does not come.
+                let _ = echo.publish(reply, message.payload).await;
+            }
+        }
+    });
+
+    let mut trips = Vec::new();
+    for bytes in sizes.iter().copied() {
+        let positions = bytes as i64 / (4 * WIDTH);
+        let hidden_btd = Tensor::rand([1, positions, WIDTH], (Kind::Float, Device::Cpu));
+        let payload = Bytes::from(vec![1; bytes as usize]);
+        let (mut bare_times, mut link_times) = (Vec::new(), Vec::new());
+        for repeat in 0..=repeats {
+            let started = Instant::now();
+            bare.request("bare", payload.clone()).await.map_err(|error| anyhow!(error))?;
+            let bare_time = started.elapsed();
+            let step = StepId { round: Round(0), step: repeat as u64 };
+            let hidden = HiddenStates::new(&hidden_btd);
+            let started = Instant::now();
+            let answer = peer.ask(ForwardBody { client: ClientId(0), step, hidden }).await?;
+            let link_time = started.elapsed();
+            anyhow::ensure!(answer?.value.bytes() == bytes, "another tensor came back");
+            // The first of each size warms up.
+            if repeat > 0 {
+                bare_times.push(bare_time);
+                link_times.push(link_time);
+            }
+        }
+        trips.push(RoundTrip { bytes, bare: median(bare_times), link: median(link_times) });
+    }
+    thread.stop();
+    line.close();
+    server.close();
+    Ok(trips)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}

@@ -1,0 +1,130 @@
+//! `fellrec bench link`: round trips of activations against bare requests over the same broker.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use comfy_table::{Table, presets};
+use fellrec::config::{Layers, Loaded};
+use serde::Serialize;
+
+use crate::bench::round_trips;
+use crate::cli::ExitStatus;
+use crate::cli::output::{print, print_json};
+
+const EXAMPLES: &str = "\
+Examples:
+  fellrec bench link --nats-server \"$(scripts/nats.sh)\"
+  fellrec bench link --nats-server \"$(scripts/nats.sh)\" --sizes 1024 --set nodes.chunk_kib=1024
+
+The bare request sends the size as one message, which the broker of a federation would not take.";
+
+/// Sizes that are measured.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct LinkArgs {
+    /// Sizes of the activations. Unit: KiB
+    #[arg(long, value_name = "KIB", value_delimiter = ',', default_values_t = [64, 1024, 8192, 32768])]
+    pub sizes: Vec<u64>,
+    /// Round trips of each size, after one that is not counted
+    #[arg(long, default_value = "21")]
+    pub repeats: NonZeroU32,
+    /// Sets one key, of section nodes
+    #[arg(short, long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The broker's binary
+    #[arg(long, value_name = "FILE", env = "FELLREC_NATS_SERVER", default_value = "nats-server")]
+    pub nats_server: PathBuf,
+    /// Writes JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    bytes: u64,
+    bare_secs: f64,
+    link_secs: f64,
+    ratio: f64,
+}
+
+/// Measures.
+///
+/// # Errors
+/// No broker, or a round trip that failed.
+pub fn run(args: &LinkArgs) -> Result<ExitStatus> {
+    let config = Loaded::load(&Layers { sets: args.set.clone(), ..Layers::default() })?.config;
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+    let conf = folder.path().join("nats.conf");
+    std::fs::write(
+        &conf,
+        format!("host: 127.0.0.1\nport: {port}\nmax_payload: 64MB\nmax_pending: 256MB\n"),
+    )?;
+    let _broker = Broker::start(args, &conf, folder.path().join("broker.log"))?;
+    let sizes: Vec<u64> = args.sizes.iter().map(|kib| kib << 10).collect();
+    let broker = format!("127.0.0.1:{port}");
+    let trips = actix::System::new().block_on(async {
+        // The line waits for its broker.
+        round_trips(&broker, &config.nodes, &sizes, args.repeats.get() as usize).await
+    })?;
+    let rows = trips.iter().map(|trip| Row {
+        bytes: trip.bytes,
+        bare_secs: trip.bare.as_secs_f64(),
+        link_secs: trip.link.as_secs_f64(),
+        ratio: trip.link.as_secs_f64() / trip.bare.as_secs_f64(),
+    });
+    let rows: Vec<Row> = rows.collect();
+    if args.json {
+        print_json(&rows)?;
+        return Ok(ExitStatus::Success);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["KIB EACH WAY", "BARE REQUEST", "OVER THE LINK", "RATIO"]);
+    let ms = |seconds: f64| format!("{:.2} ms", 1e3 * seconds);
+    for row in &rows {
+        let kib = (row.bytes >> 10).to_string();
+        table.add_row([kib, ms(row.bare_secs), ms(row.link_secs), format!("{:.2}", row.ratio)]);
+    }
+    print(&table.to_string())?;
+    Ok(ExitStatus::Success)
+}
+
+/// A broker that ends with the measurement.
+struct Broker(Child);
+
+impl Broker {
+    fn start(args: &LinkArgs, conf: &std::path::Path, log: PathBuf) -> Result<Self> {
+        let log =
+            File::create(&log).with_context(|| format!("failed to write {}", log.display()))?;
+        let child = Command::new(&args.nats_server)
+            .arg("-c")
+            .arg(conf)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| {
+                format!(
+                    "failed to start {}; `scripts/nats.sh` brings a broker, --nats-server names it",
+                    args.nats_server.display()
+                )
+            })?;
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may have ended on its own.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

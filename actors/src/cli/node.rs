@@ -1,0 +1,113 @@
+//! `fellrec node`: one member of a federation over nodes.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use fellrec::blueprint::Blueprint;
+use fellrec::config::Config;
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+
+use super::progress::Progress;
+use super::run::{StopSignals, leave, prepare_devices, run_federation, start_logging};
+use super::{ConfigArgs, ExitStatus, Verbosity, say};
+use crate::folder::RunFolder;
+use crate::node::{Kit, Node};
+use crate::registry::MemberName;
+
+const EXAMPLES: &str = "\
+Examples:
+  fellrec node --kit kits/supervisor
+  fellrec node --kit kits/client-3 --data /srv/shop/interactions
+  fellrec node --kit kits/shard-0-1 --store /mnt/shards     replicas of a stage share the store
+
+Every node dials the broker; none has to be reachable. A node that is started again goes on from its last commit.";
+
+/// Run one member of a federation over nodes
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct NodeArgs {
+    /// The member's kit, from `fellrec provision`
+    #[arg(short, long, value_name = "DIR")]
+    pub kit: PathBuf,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Folder of this member's states; the supervisor's is the run folder [default: nodes/MEMBER]
+    #[arg(short, long, value_name = "DIR", alias = "store")]
+    pub out: Option<PathBuf>,
+    /// Writes the run's events as JSON lines on standard output, and nothing else there; the supervisor only
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the member until the run is over.
+///
+/// # Errors
+/// A wrong kit or configuration, no broker, or a member that is not let in.
+pub fn run(args: NodeArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
+    let kit = Kit::read(&args.kit)?;
+    let folder = args.out.unwrap_or_else(|| PathBuf::from("nodes").join(kit.member.to_string()));
+    let folder = match kit.member {
+        member @ (MemberName::Client(_) | MemberName::Shard(_)) => {
+            RunFolder::new(folder).with_means_of(member)
+        }
+        _ => RunFolder::new(folder),
+    };
+    let mut from = args.config;
+    if from.config.is_none() && kit.config().exists() {
+        from.config = Some(kit.config().display().to_string());
+    }
+    let config = from.load()?.config;
+    prepare_devices(&config)?;
+    let config = of_run(config, &kit, &folder)?;
+    fs::create_dir_all(folder.root())
+        .with_context(|| format!("failed to create the folder {}", folder.root().display()))?;
+    let blueprint = Arc::new(Blueprint::new(config)?);
+    let life = OsRng.try_next_u64().context("the system gives no random numbers")?;
+    let plan = Arc::clone(&blueprint);
+    let member = kit.member;
+    let node = Node { kit, blueprint: plan, folder: folder.clone(), life };
+    if member == MemberName::Supervisor {
+        let supervise = async |launch| node.supervise(launch).await;
+        return run_federation(blueprint, folder, supervise, args.json, verbosity);
+    }
+    let terminal = Progress::new(false).above();
+    start_logging(&blueprint.config.logging, verbosity, &folder.log_of(member), terminal)?;
+    let ended = actix::System::new().block_on(async {
+        let mut signals = StopSignals::listen().context("failed to listen for signals")?;
+        tokio::select! {
+            ended = node.run() => Ok::<_, anyhow::Error>(Some(ended)),
+            () = signals.next() => Ok(None),
+        }
+    })?;
+    // Threads that are in the middle of a step end with the process.
+    match ended {
+        Some(Ok(())) => {
+            if !verbosity.is_quiet() {
+                say(&format!("{member}: the run is over"));
+            }
+            leave(0)
+        }
+        Some(Err(error)) => {
+            say(&format!("error: {:#}", anyhow::Error::from(error)));
+            leave(1)
+        }
+        None => leave(ExitStatus::INTERRUPTED_CODE),
+    }
+}
+
+/// A supervisor that goes on with a run does so with the run's own configuration.
+fn of_run(config: Config, kit: &Kit, folder: &RunFolder) -> Result<Config> {
+    let path = folder.config();
+    if kit.member != MemberName::Supervisor || !path.exists() {
+        return Ok(config);
+    }
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+    let stored = Config::from_toml(&text, &path)?;
+    Ok(Config { data: config.data, ..stored })
+}
