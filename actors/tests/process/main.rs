@@ -1,9 +1,13 @@
 //! Runs in processes of their own: killed, interrupted, left alone, resumed.
 
+#[cfg(feature = "nodes")]
+mod access;
 mod bench;
 mod compare;
 mod export;
 mod model;
+#[cfg(feature = "nodes")]
+mod nodes;
 mod pretrain;
 mod resume;
 mod signals;

@@ -77,6 +77,27 @@ impl Place {
     pub fn trace(&self) -> Trace {
         Trace::read(&self.run())
     }
+
+    /// What a run came to whose folder is another one.
+    pub fn trace_of(&self, run: &str) -> Trace {
+        Trace::read(&self.path(run))
+    }
+
+    /// A path within the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file of the folder.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("written");
+    }
+
+    /// A file of the folder, as text.
+    pub fn read(&self, name: &str) -> String {
+        let path = self.path(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
 }
 
 /// Everything of a run that equal runs must share: no times, no memory.

@@ -1,0 +1,196 @@
+//! Who may do what on the broker (architecture.md 5): each attempt is refused, by the broker or by the member
+//! it is aimed at, and the federation goes on to the result it would have had.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, ConnectOptions, Event, Request, RequestErrorKind};
+use fellrec::federation::round::Attempt;
+use fellrec::ids::{ClientId, Round};
+use fellrec::split::wire;
+use fellrec_actors::link::envelope::{AnswerHead, CallId, RequestHead, Step, open, seal};
+use fellrec_actors::messages::StepDone;
+use tokio::sync::mpsc;
+
+use super::nodes::{SIMULATED, incidents, supervise, trace, up_without_supervisor};
+use crate::support::Place;
+
+/// How long the members may take to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Somebody with the kit of client-3, who does not keep to the rules.
+struct Intruder {
+    client: Client,
+    /// What the broker objects to.
+    objections: mpsc::UnboundedReceiver<String>,
+    calls: u64,
+}
+
+async fn dial(broker: &str, files: Option<&Path>, authority: &Path) -> Result<Intruder, String> {
+    let (object, objections) = mpsc::unbounded_channel();
+    let mut options = ConnectOptions::new()
+        .require_tls(true)
+        .add_root_certificates(authority.to_owned())
+        .custom_inbox_prefix("_INBOX_client-3")
+        .event_callback(move |event| {
+            let object = object.clone();
+            async move {
+                if let Event::ServerError(error) = event {
+                    let _ = object.send(error.to_string());
+                }
+            }
+        });
+    if let Some(files) = files {
+        options = options.add_client_certificate(files.join("cert.pem"), files.join("key.pem"));
+    }
+    let client = options.connect(broker).await.map_err(|error| error.to_string())?;
+    Ok(Intruder { client, objections, calls: 0 })
+}
+
+impl Intruder {
+    /// The broker's word against what was just tried.
+    async fn objection(&mut self) -> String {
+        self.client.flush().await.expect("it is connected");
+        let told = tokio::time::timeout(Duration::from_secs(5), self.objections.recv()).await;
+        told.expect("the broker objects").expect("it is connected")
+    }
+
+    /// Asks, once whom it asks is there.
+    async fn ask(&self, subject: &str, payload: Vec<u8>) -> AnswerHead {
+        let start = Instant::now();
+        loop {
+            let request = Request::new().payload(payload.clone().into());
+            let request = request.timeout(Some(Duration::from_secs(5)));
+            match self.client.send_request(subject.to_owned(), request).await {
+                Ok(answer) => return open::<AnswerHead>(&answer.payload).expect("an answer").0,
+                Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                    assert!(start.elapsed() < PATIENCE, "nobody hears {subject}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => panic!("{subject}: {error}"),
+            }
+        }
+    }
+
+    async fn call(&mut self, subject: &str, step: Step, body: &[u8]) -> AnswerHead {
+        self.calls += 1;
+        let call = CallId { life: 1, number: self.calls };
+        let head = RequestHead { call, oldest: 0, step };
+        self.ask(subject, seal(&head, body).expect("a request").to_vec()).await
+    }
+}
+
+fn reason(answer: &AnswerHead) -> &str {
+    match answer {
+        AnswerHead::Refused { reason } => reason,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[test]
+fn whatever_a_member_tries_beyond_its_rights_is_refused_and_the_run_goes_on() {
+    let place = Place::new();
+    let members = up_without_supervisor(&place, &[]);
+    let path = |name: &str| place.path("up/federation").join(name);
+    let kit = path("kits/client-3");
+    let broker: toml::Table = toml::from_str(&place.read("up/federation/federation.toml")).unwrap();
+    let broker = broker["broker"].as_str().unwrap().to_owned();
+    // Another authority, with a certificate of the same name.
+    place.write("other.toml", "run = \"up\"\nbroker = \"127.0.0.1:1\"\nclients = 5\n");
+    place.process(&["provision", "other.toml", "--out", "other"]).succeed();
+    let mut first = None;
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let authority = path("ca/ca.pem");
+        assert!(dial(&broker, None, &authority).await.is_err(), "no certificate");
+        let forged = place.path("other/kits/client-3");
+        assert!(dial(&broker, Some(&forged), &authority).await.is_err(), "another authority's");
+        let mut intruder =
+            dial(&broker, Some(&kit), &authority).await.expect("its own certificate");
+
+        // As another member, to the broker's store, to everybody: publishing and hearing.
+        for subject in [
+            "fell.up.agg.call.client-4",
+            "fell.up.c.client-4.call.client-3",
+            "fell.up.c.client-4.call.supervisor",
+            "fell.other.agg.call.client-3",
+            "$JS.API.STREAM.NAMES",
+            "_INBOX_client-4.x",
+        ] {
+            intruder.client.publish(subject, "x".into()).await.unwrap();
+            let objection = intruder.objection().await.to_lowercase();
+            assert!(
+                objection.contains("permissions violation for publish"),
+                "{subject}: {objection}"
+            );
+        }
+        for subject in ["fell.up.c.client-4.>", "fell.up.agg.>", "_INBOX_client-4.>", ">", "$KV.>"]
+        {
+            let _heard = intruder.client.subscribe(subject).await.unwrap();
+            let objection = intruder.objection().await.to_lowercase();
+            assert!(objection.contains("violation for subscription"), "{subject}: {objection}");
+        }
+
+        // What is no message, and a message that claims more than may be.
+        let (aggregator, shard) = ("fell.up.agg.put.client-3", "fell.up.s.shard-0-0.put.client-3");
+        for subject in
+            [aggregator, shard, "fell.up.agg.call.client-3", "fell.up.s.shard-0-1.get.client-3"]
+        {
+            for bytes in [vec![], vec![0xff; 3], vec![7; 100_000]] {
+                reason(&intruder.ask(subject, bytes).await);
+            }
+        }
+        for (of, total) in [(1, u64::MAX), (u32::MAX, 1 << 20), (0, 10), (2, 1 << 45)] {
+            let step = Step::Chunk { name: "submit-slice".to_owned(), index: 0, of, total };
+            reason(&intruder.call(aggregator, step, b"x").await);
+        }
+        let step = Step::Whole { name: "open-round".to_owned() };
+        let answer = intruder.call("fell.up.agg.call.client-3", step, b"").await;
+        assert!(reason(&answer).contains("takes no message"), "{answer:?}");
+
+        // An answer that is to go to somebody else gets none.
+        let subject = "fell.up.agg.call.client-3";
+        let elsewhere = "_INBOX_client-4.stolen";
+        intruder.client.publish_with_reply(subject, elsewhere, "x".into()).await.unwrap();
+
+        // Another client's progress, under its own name on the broker.
+        let mut running = supervise(&place, "up/nodes/supervisor");
+        running.until_open(1);
+        first = Some(running);
+        let attempt = Attempt { round: Round(1), attempt: 0 };
+        let done = StepDone { attempt, client: ClientId(4), done: 1, of: 2 };
+        let step = Step::Whole { name: "step-done".to_owned() };
+        let frame = wire::encode(&done).unwrap();
+        let answer = intruder.call("fell.up.sup.call.client-3", step, &frame).await;
+        assert!(reason(&answer).contains("not client-3's to send"), "{answer:?}");
+    });
+    first.expect("started above").succeed();
+    members.succeed();
+    assert_eq!(trace(&place), *SIMULATED, "{:#?}", incidents(&place));
+    let log = place.read("up/logs/aggregator.log");
+    for told in ["refused", "client-3", "_INBOX_client-4.stolen"] {
+        assert!(log.contains(told), "the aggregator's log names {told}: {log}");
+    }
+}
+
+#[test]
+fn a_revoked_member_is_not_let_in_again() {
+    let place = Place::new();
+    let members = up_without_supervisor(&place, &["--leave-out", "client-3"]);
+    place.process(&["provision", "revoke", "up/federation", "client-3"]).succeed();
+    super::nodes::signal(&place, "broker", "HUP");
+    let node = place.process(&[
+        "node",
+        "--kit",
+        "up/federation/kits/client-3",
+        "--out",
+        "late",
+        "--set",
+        "federation.rounds=8",
+    ]);
+    let (status, _, stderr) = node.end();
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains("refuses client-3") && stderr.contains("renew"), "{stderr}");
+    members.signal("INT");
+    let (status, _, _) = members.end();
+    assert_eq!(status.code(), Some(130));
+}
