@@ -136,6 +136,13 @@ fn each_impossible_combination_is_refused_by_key_and_rule() {
         (&["mixing.similarity=product"], "mixing.similarity", "lora"),
         (&["mixing.sharpness=0.9"], "mixing.sharpness", "at least 1"),
         (&["mixing.fine_tune_rounds=10"], "mixing.fine_tune_rounds", "federation.rounds (10)"),
+        (&["mixing.clip_ratio=0"], "mixing.clip_ratio", "above 0"),
+        (
+            &["mixing.robust=multi-krum", "mixing.byzantine=2"],
+            "mixing.byzantine",
+            "needs 7 clients",
+        ),
+        (&["mixing.robust=trimmed-mean", "clients.count=2"], "mixing.byzantine", "needs 3 clients"),
         (&["mixing.temperature=0"], "mixing.temperature", "above 0"),
         (&["heating.alpha=0"], "heating.alpha", "above 0"),
         (&["heating.beta=inf"], "heating.beta", "finite"),

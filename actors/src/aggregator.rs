@@ -10,9 +10,9 @@ use fellrec::checkpoint::CheckpointError;
 use fellrec::config::ScreeningConfig;
 use fellrec::federation::collection::{Collection, CollectionError, MixedSlices};
 use fellrec::federation::member::MemberError;
-use fellrec::federation::mixing::MixingRule;
+use fellrec::federation::mixing::Mixer;
 use fellrec::federation::round::Attempt;
-use fellrec::federation::shared::{SharedStore, mean_slices};
+use fellrec::federation::shared::SharedStore;
 use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::cut::Place;
 use fellrec::model::layout::Layout;
@@ -35,7 +35,7 @@ pub struct AggregatorSeat {
     /// Tensors of each.
     pub layout: Arc<Layout>,
     /// Who learns from whom.
-    pub rule: Box<dyn MixingRule>,
+    pub mixer: Mixer,
     /// Where the mean of the mixed models rests.
     pub shared: SharedStore,
     /// What updates must satisfy.
@@ -61,8 +61,9 @@ impl Aggregator {
     }
 
     fn mix(&mut self, message: &MixRound) -> Result<MixedSlices, CollectionError> {
-        let MixRound { attempt, participants, .. } = message;
-        let mixed = self.collection.mix(*attempt, participants, self.seat.rule.as_ref())?;
+        let MixRound { attempt, participants, shared } = message;
+        let mixer = &self.seat.mixer;
+        let mixed = self.collection.mix(*attempt, participants, mixer, shared.is_some())?;
         // The senders keep theirs until the commit: a copy here would only hold memory.
         self.collection.clear();
         Ok(mixed)
@@ -72,11 +73,12 @@ impl Aggregator {
     fn stage_mean(
         &self,
         message: &MixRound,
-        mixed: &MixedSlices,
+        mixed: &mut MixedSlices,
     ) -> Result<Option<Digest>, CheckpointError> {
-        let Some(retain) = &message.shared else { return Ok(None) };
-        let (round, mean) = (message.attempt.round.next(), mean_slices(&mixed.slices));
-        self.seat.shared.stage(round, mean, retain).map(Some)
+        let (Some(retain), Some(mean)) = (&message.shared, mixed.mean.take()) else {
+            return Ok(None);
+        };
+        self.seat.shared.stage(message.attempt.round.next(), mean, retain).map(Some)
     }
 }
 
@@ -131,8 +133,8 @@ impl Handler<MixRound> for Aggregator {
     type Result = ResponseFuture<Result<RoundMixed, MixRoundError>>;
 
     fn handle(&mut self, message: MixRound, _ctx: &mut Self::Context) -> Self::Result {
-        let mixed = self.mix(&message).map_err(MixRoundError::from).and_then(|mixed| {
-            let shared = self.stage_mean(&message, &mixed)?;
+        let mixed = self.mix(&message).map_err(MixRoundError::from).and_then(|mut mixed| {
+            let shared = self.stage_mean(&message, &mut mixed)?;
             Ok((mixed, shared))
         });
         let stager = Stager {
@@ -141,7 +143,7 @@ impl Handler<MixRound> for Aggregator {
             registry: Arc::clone(&self.seat.registry),
         };
         Box::pin(async move {
-            let (MixedSlices { slices, weights, digest }, shared) = mixed?;
+            let (MixedSlices { slices, weights, digest, .. }, shared) = mixed?;
             let receipts = stager.stage_all(slices).await?;
             info!(round = %stager.attempt.round, clients = receipts.len(), "mix staged");
             Ok(RoundMixed { weights, digest, receipts, shared })

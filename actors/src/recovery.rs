@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ArbiterHandle, Message, Recipient};
 use fellrec::blueprint::Blueprint;
-use fellrec::federation::mixing::{MixingRule, rule_of_run};
+use fellrec::federation::mixing::{Mixer, MixingRule, Robust, rule_of_run};
 use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::backbone::Backbone;
 use fellrec::model::cut::Place;
@@ -251,7 +251,7 @@ impl Spawner {
         let seat = AggregatorSeat {
             places: self.blueprint.layout.cut.places(),
             layout: Arc::clone(&self.blueprint.layout),
-            rule: (self.rule)(),
+            mixer: Mixer::new((self.rule)(), Robust::of(&self.blueprint.config.mixing)),
             shared: self.folder.shared_store(&self.blueprint.config),
             screening: self.blueprint.config.screening.clone(),
             registry: Arc::clone(&self.registry),

@@ -88,6 +88,20 @@ pub enum MixingGroups {
     Separate,
 }
 
+/// How the others' tensors enter a mix where some clients may be malicious.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RobustKind {
+    /// As they are.
+    None,
+    /// Long updates are shortened.
+    NormClip,
+    /// The odd ones out are not listened to.
+    MultiKrum,
+    /// In place of the others, their mean without the extremes of every coordinate.
+    TrimmedMean,
+}
+
 /// Section `mixing`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +114,9 @@ pub struct MixingConfig {
     pub temperature: f64,
     pub self_weight: f64,
     pub groups: MixingGroups,
+    pub robust: RobustKind,
+    pub byzantine: u32,
+    pub clip_ratio: f64,
     pub fine_tune_rounds: u64,
 }
 

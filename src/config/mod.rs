@@ -30,7 +30,7 @@ pub use data::{
 pub use error::{ConfigError, Violation};
 pub use federation::{
     FederationConfig, HeatingConfig, HeatingForm, HeatingOverride, MixingConfig, MixingGroups,
-    MixingRuleKind, Normalisation, Quorum, ScreeningConfig, SimilarityKind,
+    MixingRuleKind, Normalisation, Quorum, RobustKind, ScreeningConfig, SimilarityKind,
 };
 pub use keys::{KeyDoc, keys};
 pub use layers::{Layers, Loaded, MethodLayer};

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use super::checks::Checks;
 use super::{
     AssignmentKind, BackboneKind, Config, ConfigError, DtypeName, MixingRuleKind, OrNone, Quorum,
-    SimilarityKind, Trainable,
+    RobustKind, SimilarityKind, Trainable,
 };
 
 impl Config {
@@ -206,6 +206,8 @@ impl Config {
             mixing.self_weight,
             "must be above 0 and below 1",
         );
+        checks.positive("mixing.clip_ratio", mixing.clip_ratio);
+        checks.at_least_one("mixing.byzantine", i64::from(mixing.byzantine));
         checks.require(
             share == 1.0 || self.training.ditto_lambda.get().is_none(),
             "federation.participation",
@@ -253,6 +255,17 @@ impl Config {
                 format!("must not exceed the {participants} of {clients} clients in a round");
             checks.require(quorum.get() <= participants, "federation.quorum", quorum, rule);
         }
+        let byzantine = u64::from(self.mixing.byzantine);
+        let needed = match self.mixing.robust {
+            RobustKind::MultiKrum => 2 * byzantine + 3,
+            RobustKind::TrimmedMean => 2 * byzantine + 1,
+            RobustKind::None | RobustKind::NormClip => 0,
+        };
+        let rule = format!(
+            "needs {needed} clients in a round with this mixing.robust, and there are {participants}"
+        );
+        let enough = u64::from(participants) >= needed;
+        checks.require(enough, "mixing.byzantine", byzantine, rule);
         for (position, own) in self.heating.overrides.iter().enumerate() {
             let key = format!("heating.overrides[{position}].client");
             let rule = format!("must be below the number of clients ({clients})");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::cohort::{Cohort, ParticipantTheta};
-use super::mixing::{MixingError, MixingInput, MixingRule, MixingWeights, mix};
+use super::mixing::{Mixer, MixingError, MixingInput, MixingWeights};
 use super::round::{Attempt, Participant};
 use super::screening::{ScreeningVerdict, Submission, screen};
 use crate::config::ScreeningConfig;
@@ -92,6 +92,8 @@ pub struct MixedSlices {
     pub weights: MixingWeights,
     /// Digest over all new slices in client-id order.
     pub digest: Digest,
+    /// What those start from who have none; only if asked for.
+    pub mean: Option<BTreeMap<Place, Slice>>,
 }
 
 /// Slices of the open round.
@@ -159,12 +161,13 @@ impl Collection {
         Ok(verdicts.into_iter().filter_map(reason).collect())
     }
 
-    /// Mixes the participants by `rule`. All from one snapshot: what is here stays as it is.
+    /// Mixes the participants. All from one snapshot: what is here stays as it is.
     pub fn mix(
         &self,
         attempt: Attempt,
         participants: &BTreeMap<ClientId, Participant>,
-        rule: &dyn MixingRule,
+        mixer: &Mixer,
+        with_mean: bool,
     ) -> Result<MixedSlices, CollectionError> {
         let clients: Vec<ClientId> = participants.keys().copied().collect();
         self.check(attempt, &clients)?;
@@ -186,14 +189,19 @@ impl Collection {
             openness: &openness,
             data_sizes: &data_sizes,
         };
-        let weights = rule.weights(&input)?;
-        let mixed = mix(&cohort, &weights)?;
-        let digests: Vec<String> =
-            mixed.iter().map(|(client, theta)| format!("{client} {}", theta.digest())).collect();
+        let mixed = mixer.mix(&input, with_mean)?;
+        let digests: Vec<String> = mixed
+            .thetas
+            .iter()
+            .map(|(client, theta)| format!("{client} {}", theta.digest()))
+            .collect();
         let digest = Digest::of(digests.join("\n").as_bytes());
         let slices =
-            mixed.into_iter().map(|(client, theta)| (client, self.by_place(client, theta)));
-        Ok(MixedSlices { slices: slices.collect(), weights, digest })
+            mixed.thetas.into_iter().map(|(client, theta)| (client, self.by_place(client, theta)));
+        let slices = slices.collect();
+        // Everyone's tensors are of one layout.
+        let mean = mixed.mean.map(|theta| self.by_place(clients[0], theta));
+        Ok(MixedSlices { slices, weights: mixed.weights, digest, mean })
     }
 
     /// Drops all slices; the attempt stays open.

@@ -1,10 +1,12 @@
 //! Who learns how much from whom (method.md section 3), and the mixing itself.
 //!
 //! A [`MixingRule`] turns the cohort of a round into row-normalised weights; [`mix`] applies any
-//! weights. A rule of one's own needs nothing else: see `examples/own_mixing_rule.rs`.
+//! weights, and a [`Mixer`] does both, robustly if asked to. A rule of one's own needs nothing else: see `examples/own_mixing_rule.rs`.
 
 mod apply;
 mod fine_tune;
+mod mixer;
+mod robust;
 mod rules;
 mod weights;
 
@@ -20,6 +22,8 @@ use crate::model::slice::Part;
 
 pub use apply::mix;
 pub use fine_tune::FineTuned;
+pub use mixer::{Mixed, Mixer};
+pub use robust::Robust;
 pub use rules::{FedAvg, FellRec, Local};
 pub use weights::MixingWeights;
 
@@ -107,6 +111,11 @@ impl MixingInput<'_> {
 pub trait MixingRule: Send {
     /// Name for tables and reports.
     fn name(&self) -> &'static str;
+
+    /// Whether every client gets a model of its own; not so where all get the same.
+    fn is_personal(&self) -> bool {
+        true
+    }
 
     /// Row c: the weights by which client c takes over the tensors of each participant.
     ///

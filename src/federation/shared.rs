@@ -12,21 +12,20 @@ use tch::{Kind, no_grad};
 use crate::checkpoint::{CheckpointError, MemberStore, PartState};
 use crate::config::OptimizerConfig;
 use crate::federation::cohort::{column_blocks, stack_rows};
-use crate::ids::{ClientId, Round};
+use crate::ids::Round;
 use crate::model::cut::Place;
-use crate::model::slice::{Digest, Slice};
+use crate::model::slice::{Digest, Part, Slice, Theta};
 
-/// Unweighted mean of the clients' slices, place by place; empty without clients.
+/// Unweighted mean of the tensors of clients, at least one.
 ///
-/// Sums run in f64 in client-id order, of differences to the first client: what all clients agree
+/// Sums run in f64 in the order given, of differences to the first client: what all clients agree
 /// in keeps its bits.
-pub fn mean_slices(slices: &BTreeMap<ClientId, BTreeMap<Place, Slice>>) -> BTreeMap<Place, Slice> {
-    let Some(first) = slices.values().next() else { return BTreeMap::new() };
-    let mean = |place: &Place| {
-        let clients: Vec<&Slice> = slices.values().map(|places| &places[place]).collect();
-        (*place, mean_slice(&clients))
+pub fn mean_theta(clients: &[&Theta]) -> Theta {
+    let part = |part: Part| {
+        let slices: Vec<&Slice> = clients.iter().map(|theta| theta.part(part)).collect();
+        mean_slice(&slices)
     };
-    first.keys().map(mean).collect()
+    Theta { front: part(Part::Front), body: part(Part::Body), back: part(Part::Back) }
 }
 
 fn mean_slice(clients: &[&Slice]) -> Slice {

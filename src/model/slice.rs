@@ -265,6 +265,11 @@ impl Theta {
         }
     }
 
+    /// Other handles on the same storage.
+    pub fn share(&self) -> Self {
+        Self { front: self.front.share(), body: self.body.share(), back: self.back.share() }
+    }
+
     /// SHA-256 over the three slices, in checkpoint order.
     pub fn digest(&self) -> Digest {
         let mut hasher = Sha256::new();

@@ -11,6 +11,7 @@ use fellrec::federation::round::Outcome;
 use fellrec::history::{EventKind, RunEvent};
 use fellrec_actors::folder::RunFolder;
 use fellrec_actors::journal::Notice;
+use fellrec_actors::recovery::RuleFactory;
 use fellrec_actors::registry::Registry;
 use fellrec_actors::system::{Federation, Launch};
 
@@ -93,11 +94,17 @@ pub enum Meddle {
 }
 
 pub fn run(config: Config, folder: &Path, meddler: Meddler) -> Ended {
-    launch(config, folder, Federation::start, meddler)
+    launch(config, folder, None, Federation::start, meddler)
 }
 
 pub fn resume(config: Config, folder: &Path) -> Ended {
-    launch(config, folder, Federation::resume, Box::new(|_, _| Meddle::GoOn))
+    launch(config, folder, None, Federation::resume, Box::new(|_, _| Meddle::GoOn))
+}
+
+/// A run that mixes by a rule of the test's own.
+pub fn ruled(config: Config, rule: RuleFactory) -> Ended {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    launch(config, folder.path(), Some(rule), Federation::start, Box::new(|_, _| Meddle::GoOn))
 }
 
 pub fn undisturbed(config: Config) -> Ended {
@@ -108,6 +115,7 @@ pub fn undisturbed(config: Config) -> Ended {
 fn launch(
     config: Config,
     folder: &Path,
+    rule: Option<RuleFactory>,
     start: impl FnOnce(Launch) -> Result<Federation, fellrec_actors::system::SystemError>,
     mut meddler: Meddler,
 ) -> Ended {
@@ -124,7 +132,7 @@ fn launch(
             federation.stop();
         }
     });
-    let launch = Launch { blueprint, folder: folder.clone(), observer, rule: None };
+    let launch = Launch { blueprint, folder: folder.clone(), observer, rule };
     let outcome = actix::System::new().block_on(async {
         let mut federation = start(launch).expect("the federation starts");
         let done = federation.done();

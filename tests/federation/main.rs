@@ -4,6 +4,7 @@
 
 mod heating;
 mod mixing;
+mod robust;
 mod rules;
 mod screening;
 mod shared;

@@ -1,26 +1,12 @@
 //! The mean that clients without a state of their own start from (protocol.md 2).
 
-use std::collections::BTreeMap;
-
-use fellrec::federation::shared::mean_slices;
-use fellrec::ids::ClientId;
-use fellrec::model::cut::Place;
-use fellrec::model::slice::{Slice, Theta};
+use fellrec::federation::shared::mean_theta;
+use fellrec::model::slice::Theta;
 
 use crate::support::{flat, random_thetas};
 
-fn slices(thetas: &[Theta]) -> BTreeMap<ClientId, BTreeMap<Place, Slice>> {
-    let places = |theta: &Theta| {
-        let Theta { front, body, back } = theta.deep_copy();
-        BTreeMap::from([(Place::Front, front), (Place::Stage(0), body), (Place::Back, back)])
-    };
-    (0..).map(ClientId).zip(thetas.iter().map(places)).collect()
-}
-
 fn mean(thetas: &[Theta]) -> Theta {
-    let mut places = mean_slices(&slices(thetas));
-    let mut take = |place| places.remove(&place).unwrap();
-    Theta { front: take(Place::Front), body: take(Place::Stage(0)), back: take(Place::Back) }
+    mean_theta(&thetas.iter().collect::<Vec<_>>())
 }
 
 #[test]
@@ -43,9 +29,4 @@ fn identical_clients_keep_every_bit_and_no_storage_is_shared() {
         theta.iter().map(|(_, named)| named.tensor.data_ptr() as usize).collect()
     };
     assert!(addresses(&mean).iter().all(|address| !addresses(&thetas[0]).contains(address)));
-}
-
-#[test]
-fn nobody_has_no_mean() {
-    assert!(mean_slices(&BTreeMap::new()).is_empty());
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fellrec::config::{MixingConfig, MixingGroups, MixingRuleKind, Normalisation, SimilarityKind};
+use fellrec::config::{
+    MixingConfig, MixingGroups, MixingRuleKind, Normalisation, RobustKind, SimilarityKind,
+};
 use fellrec::federation::cohort::{Cohort, ParticipantTheta};
 use fellrec::federation::matrix::{Grouped, Matrix};
 use fellrec::federation::mixing::MixingWeights;
@@ -75,6 +77,9 @@ pub fn published() -> MixingConfig {
         temperature: 0.1,
         self_weight: 0.5,
         groups: MixingGroups::One,
+        robust: RobustKind::None,
+        byzantine: 1,
+        clip_ratio: 1.0,
         fine_tune_rounds: 0,
     }
 }

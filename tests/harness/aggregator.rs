@@ -5,9 +5,8 @@ use std::rc::Rc;
 
 use fellrec::checkpoint::Receipt;
 use fellrec::federation::collection::{Collection, CollectionError, MixedSlices, SubmittedSlice};
-use fellrec::federation::mixing::{MixingRule, rule_of_run};
+use fellrec::federation::mixing::{Mixer, Robust, rule_of_run};
 use fellrec::federation::round::{Attempt, Participant};
-use fellrec::federation::shared::mean_slices;
 use fellrec::ids::ClientId;
 use fellrec::model::cut::Place;
 use fellrec::model::slice::{Digest, Slice};
@@ -20,7 +19,7 @@ use super::world::{Receipts, SHARED_FOLDER, client_folder, stage_folder};
 pub struct Aggregator {
     cluster: Rc<Cluster>,
     collection: Collection,
-    rule: Box<dyn MixingRule>,
+    mixer: Mixer,
     mixing: Option<Mixing>,
     jobs: JoinSet<()>,
 }
@@ -54,7 +53,8 @@ impl Aggregator {
         let collection = Collection::new(cluster.world.blueprint.layout.cut.places());
         let config = cluster.world.config();
         let rule = rule_of_run(&config.mixing, config.federation.rounds);
-        Self { cluster, collection, rule, mixing: None, jobs: JoinSet::new() }
+        let mixer = Mixer::new(rule, Robust::of(&config.mixing));
+        Self { cluster, collection, mixer, mixing: None, jobs: JoinSet::new() }
     }
 
     pub fn submit(
@@ -87,7 +87,7 @@ impl Aggregator {
             let stale = || Some(Err(Setback::Failed("the attempt is over".to_owned())));
             return if newest.attempt == attempt { newest.outcome.clone() } else { stale() };
         }
-        let mixed = match self.collection.mix(attempt, participants, self.rule.as_ref()) {
+        let mixed = match self.collection.mix(attempt, participants, &self.mixer, shared) {
             Ok(mixed) => mixed,
             Err(error) => return Some(Err(error.into())),
         };
@@ -95,7 +95,7 @@ impl Aggregator {
         self.mixing = Some(Mixing { attempt, outcome: None });
         let cluster = Rc::clone(&self.cluster);
         self.jobs.spawn_local(async move {
-            let outcome = stage(&cluster, attempt, mixed, shared).await.map_err(Setback::Failed);
+            let outcome = stage(&cluster, attempt, mixed).await.map_err(Setback::Failed);
             cluster.aggregator.with(|aggregator| {
                 aggregator.mixing = Some(Mixing { attempt, outcome: Some(outcome) });
             });
@@ -108,14 +108,12 @@ async fn stage(
     cluster: &Cluster,
     attempt: Attempt,
     mixed: MixedSlices,
-    shared: bool,
 ) -> Result<Receipts, String> {
     let mut receipts = Receipts::new();
     let receipt = |digest| Receipt { round: attempt.round.next(), digest };
-    if shared {
+    if let Some(mean) = mixed.mean {
         let world = &cluster.world;
         let kept = world.run_store().referenced().into_values().flatten().collect();
-        let mean = mean_slices(&mixed.slices);
         let staged = world.shared_store().stage(attempt.round.next(), mean, &kept);
         receipts.insert(SHARED_FOLDER.to_owned(), receipt(staged.map_err(|error| text(&error))?));
     }

@@ -24,21 +24,34 @@ pub fn mix(
     cohort: &Cohort<'_>,
     weights: &MixingWeights,
 ) -> Result<BTreeMap<ClientId, Theta>, MixingError> {
+    let thetas = cohort.thetas();
+    mix_seen(cohort, &thetas, &thetas, weights)
+}
+
+/// The same where clients see of each other something else than what they have: `seen`. `own` is what each goes on
+/// from.
+pub(super) fn mix_seen(
+    cohort: &Cohort<'_>,
+    own: &[&Theta],
+    seen: &[&Theta],
+    weights: &MixingWeights,
+) -> Result<BTreeMap<ClientId, Theta>, MixingError> {
     let clients = cohort.clients();
     if weights.clients() != clients {
         let (got, expected) = (weights.clients().len(), clients.len());
         return Err(MixingError::OtherClients { got, expected });
     }
-    let thetas = cohort.thetas();
     // All outputs first: small lasting tensors between large passing ones would leave the heap
     // in pieces, ten times their size for 1,000 clients.
-    let mixed: Vec<Theta> = thetas.iter().map(|theta| theta.deep_copy()).collect();
+    let mixed: Vec<Theta> = own.iter().map(|theta| theta.deep_copy()).collect();
     let targets: Vec<&Theta> = mixed.iter().collect();
     no_grad(|| {
         for part in Part::ALL {
             let pull = Pull::of(weights.matrices().of(part));
-            for index in 0..thetas[0].part(part).tensors.len() {
-                pull.mix_into(&across(&targets, part, index), &across(&thetas, part, index));
+            for index in 0..seen[0].part(part).tensors.len() {
+                let [targets, own, seen] =
+                    [&targets[..], own, seen].map(|thetas| across(thetas, part, index));
+                pull.mix_into(&targets, &own, &seen);
             }
         }
     });
@@ -67,14 +80,16 @@ impl Pull {
         Self { moving, weights_mn, sums_m1 }
     }
 
-    /// Mixes one tensor of all clients, `sources`, into the dense copies `targets`.
-    fn mix_into(&self, targets: &[&Tensor], sources: &[&Tensor]) {
+    /// Mixes one tensor of all clients into the dense copies `targets`.
+    fn mix_into(&self, targets: &[&Tensor], own: &[&Tensor], seen: &[&Tensor]) {
         if self.moving.is_empty() {
             return;
         }
-        for (start, length) in column_blocks(sources[0].numel(), sources.len()) {
-            let rows_mp =
-                self.apply(&stack_rows(sources, start, length)).to_kind(sources[0].kind());
+        for (start, length) in column_blocks(seen[0].numel(), seen.len()) {
+            let moving: Vec<&Tensor> = self.moving.iter().map(|&c| own[c as usize]).collect();
+            let rows_mp = self
+                .apply(&stack_rows(&moving, start, length), &stack_rows(seen, start, length))
+                .to_kind(seen[0].kind());
             for (row, &client) in (0i64..).zip(&self.moving) {
                 let mut target = targets[client as usize].view([-1]).narrow(0, start, length);
                 target.copy_(&rows_mp.get(row));
@@ -82,16 +97,14 @@ impl Pull {
         }
     }
 
-    /// Rows of the clients that move, mixed, from the rows of all, `[N, p]` to `[M, p]`.
-    fn apply(&self, rows_np: &Tensor) -> Tensor {
-        let moving = Tensor::from_slice(&self.moving);
+    /// Rows of the clients that move, `own_mp`, mixed with what is seen of all, `[N, p]`.
+    fn apply(&self, own_mp: &Tensor, seen_np: &Tensor) -> Tensor {
         // Differences to the first client instead of the tensors: where all clients agree they
         // are exactly 0, and so is the step.
-        let differences_np = rows_np - rows_np.narrow(0, 0, 1);
-        let own_mp = differences_np.index_select(0, &moving);
-        let step_mp = self.weights_mn.mm(&differences_np) - &self.sums_m1 * own_mp;
-        let before_mp = rows_np.index_select(0, &moving);
+        let first_1p = seen_np.narrow(0, 0, 1);
+        let step_mp =
+            self.weights_mn.mm(&(seen_np - &first_1p)) - &self.sums_m1 * (own_mp - &first_1p);
         // Without the choice, -0.0 plus a step of 0.0 would lose its sign.
-        before_mp.where_self(&step_mp.eq(0.0), &(&before_mp + &step_mp))
+        own_mp.where_self(&step_mp.eq(0.0), &(own_mp + &step_mp))
     }
 }

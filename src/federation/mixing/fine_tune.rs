@@ -23,6 +23,10 @@ impl MixingRule for FineTuned {
         self.rule.name()
     }
 
+    fn is_personal(&self) -> bool {
+        self.rule.is_personal()
+    }
+
     fn weights(&self, input: &MixingInput<'_>) -> Result<MixingWeights, MixingError> {
         if input.round >= self.from { Local.weights(input) } else { self.rule.weights(input) }
     }

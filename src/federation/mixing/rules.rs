@@ -82,6 +82,10 @@ impl MixingRule for FedAvg {
         "fedavg"
     }
 
+    fn is_personal(&self) -> bool {
+        false
+    }
+
     fn weights(&self, input: &MixingInput<'_>) -> Result<MixingWeights, MixingError> {
         let clients = input.cohort.clients();
         let mut sizes = Vec::with_capacity(clients.len());

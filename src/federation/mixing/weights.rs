@@ -56,6 +56,38 @@ impl MixingWeights {
         Ok(Self { clients, matrices, similarity: None })
     }
 
+    /// The same without those that are not `heard`, in client-id order.
+    ///
+    /// What a client would take from them it takes from the others, in their proportions. The weight of its own
+    /// stays where it is `personal`; otherwise a client is one of the others to itself. Who would take nothing
+    /// from anybody heard keeps its own.
+    pub(super) fn heard(self, heard: &[bool], personal: bool) -> Self {
+        let matrices = self.matrices.map(|matrix| {
+            let counts = |c: usize, i: usize| !(personal && i == c);
+            let sum = |c: usize, all: bool| -> f64 {
+                let columns = (0..matrix.size()).filter(|&i| counts(c, i) && (all || heard[i]));
+                columns.map(|i| matrix.get(c, i)).sum()
+            };
+            let sums: Vec<(f64, f64)> =
+                (0..matrix.size()).map(|c| (sum(c, true), sum(c, false))).collect();
+            Matrix::from_fn(matrix.size(), |c, i| match sums[c] {
+                (_, 0.0) => f64::from(c == i),
+                _ if !counts(c, i) => matrix.get(c, i),
+                (all, kept) if heard[i] => matrix.get(c, i) * all / kept,
+                _ => 0.0,
+            })
+        });
+        Self { matrices, ..self }
+    }
+
+    /// Whether a client, by its place, takes nothing from anybody.
+    pub(super) fn is_alone(&self, client: usize) -> bool {
+        let others = (0..self.clients.len()).filter(|other| *other != client);
+        let all =
+            others.flat_map(|other| self.matrices.iter().map(move |(_, m)| m.get(client, other)));
+        all.into_iter().all(|weight| weight == 0.0)
+    }
+
     /// Adds what the rule compared, for reports.
     pub fn with_similarity(mut self, similarity: Grouped<Matrix>) -> Self {
         self.similarity = Some(similarity);
