@@ -80,8 +80,8 @@ pub enum EventKind {
         dataset: String,
         /// Items that are ranked.
         items: u64,
-        /// The clients.
-        clients: BTreeMap<ClientId, ClientSummary>,
+        /// The clients; `None` for those whose data the supervisor has not seen.
+        clients: BTreeMap<ClientId, Option<ClientSummary>>,
         /// What a client needs under the split and what it would need alone.
         plan: CostPlan,
     },

@@ -77,7 +77,15 @@ impl ItemId {
     }
 }
 
-/// A user: its position in the data set, from 0.
+/// A user: its position in the data set, from 0. Where every client has a data set of its own, the client is in the
+/// upper half of the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct UserId(pub u32);
+pub struct UserId(pub u64);
+
+impl UserId {
+    /// A user by its position in a client's own data set.
+    pub fn on(client: ClientId, position: u32) -> Self {
+        Self((u64::from(client.0) << 32) | u64::from(position))
+    }
+}

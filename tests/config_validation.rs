@@ -136,6 +136,27 @@ fn each_impossible_combination_is_refused_by_key_and_rule() {
         (&["mixing.similarity=product"], "mixing.similarity", "lora"),
         (&["mixing.sharpness=0.9"], "mixing.sharpness", "at least 1"),
         (&["mixing.fine_tune_rounds=10"], "mixing.fine_tune_rounds", "federation.rounds (10)"),
+        (&["clients.assignment=silos"], "clients.assignment", "reads none"),
+        (
+            &[
+                "clients.assignment=silos",
+                "clients.pooled=true",
+                "data.format=sequences",
+                "data.path=x",
+            ],
+            "clients.pooled",
+            "silos",
+        ),
+        (
+            &[
+                "clients.assignment=silos",
+                "training.rows=9",
+                "data.format=sequences",
+                "data.path=x",
+            ],
+            "training.rows",
+            "none",
+        ),
         (&["mixing.clip_ratio=0"], "mixing.clip_ratio", "above 0"),
         (
             &["mixing.robust=multi-krum", "mixing.byzantine=2"],

@@ -187,7 +187,7 @@ fn local_work(epochs: u32, table: Option<Arc<ItemTable>>) -> LocalWork {
 
 fn examples() -> TextExamples {
     let user = |user: u32| UserSplit {
-        user: UserId(user),
+        user: UserId(u64::from(user)),
         train: (0..3 + user % 4).map(|n| ItemId((user * 7 + n * 11) % ITEMS)).collect(),
         validation: Vec::new(),
         test: Vec::new(),

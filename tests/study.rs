@@ -16,7 +16,7 @@ const NOTHING: u32 = 6;
 
 /// Users 0 and 1 on client 0, user 2 on client 1; all on one client for the central method.
 fn cell(method: &str, seed: u64, ranks: [u32; 3]) -> CellResult {
-    let user = |user: usize| UserRanks { user: UserId(user as u32), ranks: vec![ranks[user]] };
+    let user = |user: usize| UserRanks { user: UserId(user as u64), ranks: vec![ranks[user]] };
     let groups: &[&[usize]] = if method == "central" { &[&[0, 1, 2]] } else { &[&[0, 1], &[2]] };
     let clients = groups.iter().zip(0..).map(|(users, client)| {
         let users = users.iter().map(|place| user(*place)).collect();

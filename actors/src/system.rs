@@ -303,12 +303,12 @@ fn rules(blueprint: &Blueprint) -> RoundRules {
 fn fresh(blueprint: &Blueprint) -> Result<Checkpoint, SystemError> {
     let clients = blueprint.clients();
     let summary = |client: &ClientId| {
-        let data = blueprint.client_data(*client);
-        let users = data.as_ref().map_or(&[][..], |data| &data.users);
+        let Some(data) = blueprint.client_data(*client) else { return (*client, None) };
+        let users = &data.users;
         let interactions = users.iter().map(|user| user.train.len() as u64).sum();
         let tested = users.iter().filter(|user| !user.test.is_empty()).count() as u64;
         let users = users.len() as u64;
-        (*client, ClientSummary { users, interactions, tested_users: tested })
+        (*client, Some(ClientSummary { users, interactions, tested_users: tested }))
     };
     let opening = EventKind::RunStarted {
         schema: SCHEMA,

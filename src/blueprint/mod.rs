@@ -12,7 +12,7 @@ use tokenizers::Tokenizer;
 use crate::checkpoint::Fingerprint;
 use crate::config::{Config, DeviceName, DtypeName};
 use crate::cost::CostPlan;
-use crate::data::{self, ClientData, Prompts, TrainingRows, UserSplit};
+use crate::data::{self, ClientData, Holdings, Prepared, Prompts, UserSplit};
 use crate::ids::ClientId;
 use crate::model::backbone::Backbone;
 use crate::model::cut::{Cut, Place};
@@ -46,19 +46,21 @@ pub struct Blueprint {
 impl Blueprint {
     /// Reads the data of a config, puts users on clients and opens what the model starts from.
     pub fn new(config: Config) -> Result<Self, BlueprintError> {
-        let loaded = data::load(&config.data, config.run.seed)?;
-        let splits = data::split(&loaded.dataset, config.data.split)?;
-        let clients =
-            data::assign(&loaded.dataset, &splits.users, &config.clients, config.run.seed)?;
-        config.validate_clients(clients.len() as u32)?;
-        let count = config.training.rows.get().map(|rows| rows.get());
-        let rows = TrainingRows::draw(&splits.users, count, config.run.seed)?;
+        Self::holding(config, Holdings::All)
+    }
+
+    /// The same where every client has its own data and this process is to have these.
+    pub fn holding(config: Config, holdings: Holdings) -> Result<Self, BlueprintError> {
+        let prepared = data::prepare(&config, holdings)?;
+        config.validate_clients(prepared.count)?;
+        let rows = prepared.rows(&config)?;
+        let Prepared { loaded, clients, count, .. } = prepared;
         let start = starting_point(&config)?;
         let catalogue = &loaded.dataset.catalogue;
         let (items, tokenizer) = ItemView::new(catalogue, &config, start.checkpoint())?;
-        let clients = clients.into_iter().map(Arc::new).collect();
+        let clients = clients.into_iter().map(|data| (data.client, Arc::new(data))).collect();
         let tokenizer = Box::new(tokenizer);
-        let workload = Workload::Histories(Histories { clients, rows, items, tokenizer });
+        let workload = Workload::Histories(Histories { clients, count, rows, items, tokenizer });
         Self::finish(config, loaded.dataset.name, workload, start)
     }
 
@@ -129,7 +131,7 @@ impl Blueprint {
         (0..self.workload.clients()).map(ClientId).collect()
     }
 
-    /// A client's users; none on random tokens.
+    /// A client's users; none on random tokens, or where the client has them for itself.
     pub fn client_data(&self, client: ClientId) -> Option<Arc<ClientData>> {
         self.workload.client_data(client).map(Arc::clone)
     }

@@ -1,5 +1,6 @@
 //! What clients train on, and the model that goes with it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tch::Device;
@@ -35,7 +36,10 @@ pub(super) enum Workload {
 /// Users on clients, and items as the backbone sees them.
 #[derive(Debug)]
 pub(super) struct Histories {
-    pub clients: Vec<Arc<ClientData>>,
+    /// Of the clients whose users are known here.
+    pub clients: BTreeMap<ClientId, Arc<ClientData>>,
+    /// All clients.
+    pub count: u32,
     pub rows: TrainingRows,
     pub items: ItemView,
     pub tokenizer: Box<Tokenizer>,
@@ -78,11 +82,11 @@ impl Workload {
         }
     }
 
-    /// A client's training rows.
+    /// A client's training rows; only of a client whose users are known here.
     pub fn examples(&self, client: ClientId, config: &Config) -> Box<dyn Examples> {
         match self {
             Self::Histories(Histories { clients, rows, items, .. }) => {
-                let data = &clients[client.0 as usize];
+                let data = &clients[&client];
                 match items {
                     ItemView::Titles(_) => {
                         let longest = config.model.max_history as usize;
@@ -106,15 +110,15 @@ impl Workload {
     /// Number of clients.
     pub fn clients(&self) -> u32 {
         match self {
-            Self::Histories(histories) => histories.clients.len() as u32,
+            Self::Histories(histories) => histories.count,
             Self::RandomTokens { clients, .. } => *clients,
         }
     }
 
-    /// A client's users; none on random tokens.
+    /// A client's users; none on random tokens, or where the client has them for itself.
     pub fn client_data(&self, client: ClientId) -> Option<&Arc<ClientData>> {
         match self {
-            Self::Histories(histories) => Some(&histories.clients[client.0 as usize]),
+            Self::Histories(histories) => histories.clients.get(&client),
             Self::RandomTokens { .. } => None,
         }
     }
@@ -131,8 +135,8 @@ impl Workload {
     pub fn training_load(&self, client: ClientId, config: &Config) -> usize {
         match self {
             Self::Histories(histories) => {
-                let users = histories.clients[client.0 as usize].users.iter();
-                let trained = users.filter(|user| histories.rows.admit(user));
+                let Some(data) = histories.clients.get(&client) else { return 0 };
+                let trained = data.users.iter().filter(|user| histories.rows.admit(user));
                 match &histories.items {
                     ItemView::Titles(_) => {
                         let longest = config.model.max_history as usize;

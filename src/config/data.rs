@@ -88,6 +88,8 @@ pub enum AssignmentKind {
     Uniform,
     /// One client a user.
     PerUser,
+    /// Every client has a data folder of its own.
+    Silos,
 }
 
 /// Section `clients`.

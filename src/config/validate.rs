@@ -38,8 +38,10 @@ impl Config {
         self.check_federation(&mut checks);
         self.check_evaluation(&mut checks);
         // With the other assignments only the data tell the number: see `validate_clients`.
-        let known =
-            matches!(self.clients.assignment, AssignmentKind::KMeans | AssignmentKind::Uniform);
+        let known = matches!(
+            self.clients.assignment,
+            AssignmentKind::KMeans | AssignmentKind::Uniform | AssignmentKind::Silos
+        );
         if self.clients.pooled {
             self.check_membership(1, &mut checks);
         } else if known {

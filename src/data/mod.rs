@@ -12,12 +12,14 @@ mod notes;
 mod prompt;
 mod readers;
 mod rows;
+mod silos;
 mod split;
 mod synthetic;
 mod text;
 mod tokens;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +32,9 @@ pub use inspect::{CategoryShare, ClientSummary, HistoryLengths, Inspection, insp
 pub use item_text::{ItemTexts, TOKEN_TYPES, TextRow, item_text_tokenizer};
 pub use notes::ReadNotes;
 pub use prompt::{PromptTemplate, Prompts};
+use readers::Folders;
 pub use rows::TrainingRows;
+pub use silos::{Holdings, Prepared, prepare};
 pub use split::{Part, Query, Splits, split};
 pub use text::MAX_TITLE_CHARS;
 pub use tokens::{
@@ -124,21 +128,33 @@ pub struct Loaded {
 /// # Errors
 /// A missing file or column, a line without meaning (with its number), no item or no interaction left.
 pub fn load(config: &DataConfig, seed: u64) -> Result<Loaded, DataError> {
-    let folder = || {
-        config.path.as_option().ok_or_else(|| DataError::Setting {
-            key: "data.path",
-            got: "\"none\"".to_owned(),
-            expected: "the folder of the data set".to_owned(),
-        })
-    };
+    if config.format == DataFormat::Synthetic {
+        let dataset = synthetic::generate(&config.synthetic, seed)?;
+        return Ok(Loaded { dataset, notes: ReadNotes::default() });
+    }
+    let folder = folder(config)?;
+    read(config, Folders { catalogue: folder, histories: Some(folder) })
+}
+
+fn folder(config: &DataConfig) -> Result<&Path, DataError> {
+    config.path.as_option().map(PathBuf::as_path).ok_or_else(|| DataError::Setting {
+        key: "data.path",
+        got: "\"none\"".to_owned(),
+        expected: "the folder of the data set".to_owned(),
+    })
+}
+
+/// Reads files in the format of `config`.
+fn read(config: &DataConfig, folders: Folders<'_>) -> Result<Loaded, DataError> {
     match config.format {
-        DataFormat::Synthetic => {
-            let dataset = synthetic::generate(&config.synthetic, seed)?;
-            Ok(Loaded { dataset, notes: ReadNotes::default() })
-        }
-        DataFormat::Movielens => readers::movielens::read(folder()?),
-        DataFormat::Movielens100k => readers::movielens_100k::read(folder()?),
-        DataFormat::Sequences => readers::sequences::read(folder()?),
-        DataFormat::Table => readers::table::read(folder()?, &config.table),
+        DataFormat::Synthetic => Err(DataError::Setting {
+            key: "data.format",
+            got: "\"synthetic\"".to_owned(),
+            expected: "a format that is read from files".to_owned(),
+        }),
+        DataFormat::Movielens => readers::movielens::read(folders),
+        DataFormat::Movielens100k => readers::movielens_100k::read(folders),
+        DataFormat::Sequences => readers::sequences::read(folders),
+        DataFormat::Table => readers::table::read(folders, &config.table),
     }
 }

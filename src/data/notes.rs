@@ -37,6 +37,13 @@ pub struct ReadNotes {
 }
 
 impl ReadNotes {
+    /// Counts in what was met in another file of histories over the same catalogue.
+    pub(super) fn add_histories(&mut self, other: &Self) {
+        self.unknown_items += other.unknown_items;
+        self.repeated_interactions += other.repeated_interactions;
+        self.empty_histories += other.empty_histories;
+    }
+
     /// Counts what only the finished catalogue shows.
     pub(super) fn inspect_titles(&mut self, catalogue: &Catalogue) {
         let mut seen = HashSet::with_capacity(catalogue.items.len());

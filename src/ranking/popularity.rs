@@ -54,7 +54,12 @@ mod tests {
 
     fn user(id: u32, train: &[u32], test: u32) -> UserSplit {
         let train = train.iter().copied().map(ItemId).collect();
-        UserSplit { user: UserId(id), train, validation: Vec::new(), test: vec![ItemId(test)] }
+        UserSplit {
+            user: UserId(u64::from(id)),
+            train,
+            validation: Vec::new(),
+            test: vec![ItemId(test)],
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub fn sampled_ranks(
     protocol: SampledProtocol,
     run_seed: u64,
 ) -> Vec<u32> {
-    let mut rng = seed::rng(run_seed, "sampled negatives", &[query.user.0.into()]);
+    let mut rng = seed::rng(run_seed, "sampled negatives", &[query.user.0]);
     let negatives = draw(scores.len(), query, protocol.negatives as usize, &mut rng);
     let rank = |&target: &ItemId| {
         1 + negatives.iter().filter(|&&item| precedes(scores, item, target)).count() as u32

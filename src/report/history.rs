@@ -23,7 +23,7 @@ pub struct History {
     /// Items that are ranked.
     pub items: u64,
     /// The clients.
-    pub clients: BTreeMap<ClientId, ClientSummary>,
+    pub clients: BTreeMap<ClientId, Option<ClientSummary>>,
     /// What a client needs under the split and what it would need alone.
     pub plan: CostPlan,
     /// Committed rounds, by the number the log gives them, from 0.
@@ -192,6 +192,11 @@ impl History {
     pub fn seconds(&self) -> f64 {
         let rounds = self.rounds.values().map(|round| round.seconds);
         rounds.chain(self.evaluations.values().map(|evaluation| evaluation.seconds)).sum()
+    }
+
+    /// Users of all clients, if they are known.
+    pub fn users(&self) -> Option<u64> {
+        self.clients.values().map(|client| Some(client.as_ref()?.users)).sum()
     }
 
     /// Rounds that are done.

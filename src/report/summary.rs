@@ -41,8 +41,8 @@ pub struct Summary {
     pub items: u64,
     /// Clients.
     pub clients: usize,
-    /// Their users.
-    pub users: u64,
+    /// Their users, if all are known.
+    pub users: Option<u64>,
     /// Committed rounds.
     pub rounds: u64,
     /// Wall time of rounds and evaluations.
@@ -76,7 +76,7 @@ impl History {
             dataset: self.dataset.clone(),
             items: self.items,
             clients: self.clients.len(),
-            users: self.clients.values().map(|client| client.users).sum(),
+            users: self.users(),
             rounds: self.completed_rounds(),
             seconds: self.seconds(),
             ndcg10: self.tested().or_else(|| self.validated()),

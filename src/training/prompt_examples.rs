@@ -144,7 +144,7 @@ mod tests {
     /// User u watched `lengths[u]` items, from item u on.
     fn examples(prompts: &Arc<Prompts>, lengths: &[u32], loss: PromptLoss) -> PromptExamples {
         let user = |(id, length): (u32, &u32)| UserSplit {
-            user: UserId(id),
+            user: UserId(u64::from(id)),
             train: (id..id + length).map(ItemId).collect(),
             validation: Vec::new(),
             test: Vec::new(),

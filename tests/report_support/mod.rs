@@ -72,7 +72,7 @@ impl Run {
             },
             dataset: self.dataset.to_owned(),
             items: 400,
-            clients: self.clients().map(|client| (client, summary(client))).collect(),
+            clients: self.clients().map(|client| (client, Some(summary(client)))).collect(),
             plan: plan(),
         }
     }

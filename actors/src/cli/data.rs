@@ -1,8 +1,8 @@
 //! `fellrec data`: what is in a data set.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
-use fellrec::data::{self, ClientSummary, HistoryLengths, Inspection, TrainingRows};
+use fellrec::data::{self, ClientSummary, HistoryLengths, Holdings, Inspection};
 use serde_json::Value;
 
 use super::output::{print, print_json, table};
@@ -44,20 +44,16 @@ pub fn run(command: DataCommand) -> Result<ExitStatus> {
 
 fn inspect(args: &InspectArgs) -> Result<ExitStatus> {
     let config = args.config.load()?.config;
-    let loaded = data::load(&config.data, config.run.seed)?;
-    let splits = data::split(&loaded.dataset, config.data.split)?;
-    let clients = data::assign(&loaded.dataset, &splits.users, &config.clients, config.run.seed)?;
-    let inspection = data::inspect(&loaded, &splits, &clients);
+    let prepared = data::prepare(&config, Holdings::All)?;
+    let inspection = data::inspect(&prepared.loaded, &prepared.splits, &prepared.clients);
     if args.json {
         print_json(&inspection)?;
     } else {
         print(&render(&inspection)?)?;
     }
     // The data are shown even where the run would be refused: that is what one needs to mend it.
-    let count = u32::try_from(clients.len()).context("more clients than can be numbered")?;
-    config.validate_clients(count)?;
-    let rows = config.training.rows.get().map(|rows| rows.get());
-    TrainingRows::draw(&splits.users, rows, config.run.seed)?;
+    config.validate_clients(prepared.count)?;
+    prepared.rows(&config)?;
     Ok(ExitStatus::Success)
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use fellrec::blueprint::Blueprint;
 use fellrec::config::Config;
+use fellrec::data::Holdings;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
@@ -66,7 +67,11 @@ pub fn run(args: NodeArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
     let config = of_run(config, &kit, &folder)?;
     fs::create_dir_all(folder.root())
         .with_context(|| format!("failed to create the folder {}", folder.root().display()))?;
-    let blueprint = Arc::new(Blueprint::new(config)?);
+    let holdings = match kit.member {
+        MemberName::Client(client) => Holdings::Of(client),
+        _ => Holdings::Catalogue,
+    };
+    let blueprint = Arc::new(Blueprint::holding(config, holdings)?);
     let life = OsRng.try_next_u64().context("the system gives no random numbers")?;
     let plan = Arc::clone(&blueprint);
     let member = kit.member;

@@ -96,11 +96,11 @@ impl Progress {
     fn event(&mut self, event: &RunEvent) {
         match &event.kind {
             EventKind::RunStarted { dataset, items, clients, .. } => {
-                let users: u64 = clients.values().map(|client| client.users).sum();
-                self.line(&format!(
-                    "{dataset}: {} clients, {users} users, {items} items",
-                    clients.len()
-                ));
+                let users = clients.values().map(|client| Some(client.as_ref()?.users));
+                let users = users.sum::<Option<u64>>();
+                let users = users.map_or(String::new(), |users| format!("{users} users, "));
+                let clients = clients.len();
+                self.line(&format!("{dataset}: {clients} clients, {users}{items} items"));
                 self.stage("ranking the start");
             }
             EventKind::Resumed { round, skipped } => {

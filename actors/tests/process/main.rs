@@ -11,4 +11,6 @@ mod nodes;
 mod pretrain;
 mod resume;
 mod signals;
+#[cfg(feature = "nodes")]
+mod silos;
 mod support;

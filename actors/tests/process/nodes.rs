@@ -16,7 +16,7 @@ use crate::support::{Place, Process, Trace, event};
 const ROUNDS: &str = "federation.rounds=8";
 
 /// The broker's binary: as `make test` names it, or where `scripts/nats.sh` put it, or the one on PATH.
-static BROKER: LazyLock<String> = LazyLock::new(|| {
+pub static BROKER: LazyLock<String> = LazyLock::new(|| {
     let named = std::env::var("FELLREC_NATS_SERVER").ok();
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/nats-server");
     let kept = kept.exists().then(|| kept.display().to_string());

@@ -112,6 +112,26 @@ impl Config {
                 "must name the users file when clients.assignment = \"attribute\"",
             );
         }
+        if assignment == AssignmentKind::Silos {
+            checks.require(
+                self.data.format != DataFormat::Synthetic,
+                "clients.assignment",
+                "silos",
+                "needs data in folders, and data.format = \"synthetic\" reads none",
+            );
+            checks.require(
+                !clients.pooled,
+                "clients.pooled",
+                true,
+                "must be false when clients.assignment = \"silos\": nobody has them all",
+            );
+            checks.require(
+                self.training.rows.get().is_none(),
+                "training.rows",
+                "a number",
+                "must be \"none\" when clients.assignment = \"silos\": it draws from all users at once",
+            );
+        }
         let count = clients.count.get();
         let users = self.data.synthetic.users.get();
         let cut = matches!(assignment, AssignmentKind::KMeans | AssignmentKind::Uniform);

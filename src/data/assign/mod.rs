@@ -50,6 +50,8 @@ pub fn assign(
         AssignmentKind::PerUser => (0..users.len()).map(|user| vec![user]).collect(),
         AssignmentKind::File => by_name(file_names(dataset, users, required_file(config)?)?),
         AssignmentKind::Attribute => by_name(attribute_names(dataset, users, config)?),
+        // Nothing to put: see `prepare`.
+        AssignmentKind::Silos => vec![(0..users.len()).collect()],
     };
     let client = |(id, members): (u32, Vec<usize>)| ClientData {
         client: ClientId(id),

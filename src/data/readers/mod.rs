@@ -18,6 +18,15 @@ use super::{Catalogue, Dataset, Loaded, User, files};
 use catalogue::ItemIndex;
 use histories::History;
 
+/// Where a reader finds its files.
+#[derive(Clone, Copy)]
+pub(super) struct Folders<'a> {
+    /// Holds the catalogue.
+    pub catalogue: &'a Path,
+    /// Holds the interactions and what is known of users; `None` where the catalogue is all that is wanted.
+    pub histories: Option<&'a Path>,
+}
+
 /// User attributes by user key.
 type Attributes = HashMap<Vec<u8>, BTreeMap<String, String>>;
 
@@ -48,6 +57,13 @@ fn finish(
     notes.inspect_titles(&catalogue);
     let name = files::folder_name(folder, "data");
     Ok(Loaded { dataset: Dataset { name, catalogue, users }, notes })
+}
+
+/// A catalogue without anybody's histories.
+fn without_users(folder: &Path, catalogue: Catalogue, mut notes: ReadNotes) -> Loaded {
+    notes.inspect_titles(&catalogue);
+    let name = files::folder_name(folder, "data");
+    Loaded { dataset: Dataset { name, catalogue, users: Vec::new() }, notes }
 }
 
 /// A whole number as the MovieLens files write it.

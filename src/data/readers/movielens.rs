@@ -12,7 +12,7 @@ use super::super::notes::ReadNotes;
 use super::super::{Loaded, files, text};
 use super::catalogue::CatalogueBuilder;
 use super::histories::Histories;
-use super::{Attributes, finish, integer};
+use super::{Attributes, Folders, finish, integer, without_users};
 
 /// Columns of `users.dat` after the user.
 const ATTRIBUTES: [&str; 4] = ["gender", "age", "occupation", "zip"];
@@ -20,11 +20,14 @@ const ATTRIBUTES: [&str; 4] = ["gender", "age", "occupation", "zip"];
 /// Bytes of a typical rating line; only sizes a buffer.
 const RATING_LINE_BYTES: usize = 18;
 
-/// Reads the data set in `folder`.
-pub(in super::super) fn read(folder: &Path) -> Result<Loaded, DataError> {
+/// Reads the data set in `folders`.
+pub(in super::super) fn read(folders: Folders<'_>) -> Result<Loaded, DataError> {
     let mut notes = ReadNotes::default();
-    let movies = files::require(folder, &["movies.dat"])?;
+    let movies = files::require(folders.catalogue, &["movies.dat"])?;
     let (catalogue, index) = read_movies(&movies, &mut notes)?.finish(&movies)?;
+    let Some(folder) = folders.histories else {
+        return Ok(without_users(folders.catalogue, catalogue, notes));
+    };
     let ratings = files::require(folder, &["ratings.dat", "ratings_ranked.dat"])?;
     let bytes = files::read(&ratings, &mut notes)?;
     let mut histories = Histories::new(index, bytes.len() / RATING_LINE_BYTES);

@@ -8,7 +8,7 @@ use super::super::notes::ReadNotes;
 use super::super::{Loaded, files, text};
 use super::catalogue::CatalogueBuilder;
 use super::histories::Histories;
-use super::{Attributes, finish, integer};
+use super::{Attributes, Folders, finish, integer, without_users};
 
 /// Meaning of the flags, in the order of `u.genre`.
 const GENRES: [&str; 19] = [
@@ -39,11 +39,14 @@ const FIELDS_BEFORE_GENRES: usize = 5;
 /// Columns of `u.user` after the user.
 const ATTRIBUTES: [&str; 4] = ["age", "gender", "occupation", "zip"];
 
-/// Reads the data set in `folder`.
-pub(in super::super) fn read(folder: &Path) -> Result<Loaded, DataError> {
+/// Reads the data set in `folders`.
+pub(in super::super) fn read(folders: Folders<'_>) -> Result<Loaded, DataError> {
     let mut notes = ReadNotes::default();
-    let items = files::require(folder, &["u.item"])?;
+    let items = files::require(folders.catalogue, &["u.item"])?;
     let (catalogue, index) = read_items(&items, &mut notes)?.finish(&items)?;
+    let Some(folder) = folders.histories else {
+        return Ok(without_users(folders.catalogue, catalogue, notes));
+    };
     let ratings = files::require(folder, &["u.data"])?;
     let bytes = files::read(&ratings, &mut notes)?;
     let mut histories = Histories::new(index, 0);

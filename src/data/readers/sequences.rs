@@ -11,7 +11,7 @@ use super::super::notes::ReadNotes;
 use super::super::{Loaded, files};
 use super::histories::Histories;
 use super::tabular::{CatalogueColumns, Table};
-use super::{Attributes, finish};
+use super::{Attributes, Folders, finish, without_users};
 
 /// Files of the data set's own parts, in time order.
 const PARTS: [&str; 3] = ["sequential_train.txt", "sequential_valid.txt", "sequential_test.txt"];
@@ -19,16 +19,19 @@ const PARTS: [&str; 3] = ["sequential_train.txt", "sequential_valid.txt", "seque
 /// One file instead of parts.
 const WHOLE: &str = "sequences.txt";
 
-/// Reads the data set in `folder`.
-pub(in super::super) fn read(folder: &Path) -> Result<Loaded, DataError> {
+/// Reads the data set in `folders`.
+pub(in super::super) fn read(folders: Folders<'_>) -> Result<Loaded, DataError> {
     let mut notes = ReadNotes::default();
-    let items = files::require(folder, &["items.tsv"])?;
+    let items = files::require(folders.catalogue, &["items.tsv"])?;
     let columns = CatalogueColumns { item: "item_id", title: "title", category: Some("category") };
     let table = Table::unquoted(&items, b'\t', &mut notes)?;
     // A missing category column is no loss: the format's catalogues do without.
     let category = columns.category.filter(|name| table.has(name));
     let catalogue = table.catalogue(&CatalogueColumns { category, ..columns }, &mut notes)?;
     let (catalogue, index) = catalogue.finish(&items)?;
+    let Some(folder) = folders.histories else {
+        return Ok(without_users(folders.catalogue, catalogue, notes));
+    };
 
     let mut histories = Histories::new(index, 0);
     let first = files::require(folder, &[PARTS[0], WHOLE])?;

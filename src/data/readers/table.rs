@@ -11,17 +11,20 @@ use super::super::notes::ReadNotes;
 use super::super::{Loaded, files, text};
 use super::histories::{Histories, Moment};
 use super::tabular::{CatalogueColumns, Table};
-use super::{Attributes, finish};
+use super::{Attributes, Folders, finish, without_users};
 use crate::config::TableConfig;
 
 /// Whole numbers and seconds are both brought to this many parts, so that fractions keep their order.
 const PARTS_PER_UNIT: i128 = 1_000_000_000;
 
-/// Reads the data set that `config` describes in `folder`.
-pub(in super::super) fn read(folder: &Path, config: &TableConfig) -> Result<Loaded, DataError> {
+/// Reads the data set that `config` describes in `folders`.
+pub(in super::super) fn read(
+    folders: Folders<'_>,
+    config: &TableConfig,
+) -> Result<Loaded, DataError> {
     let separator = separator(&config.delimiter)?;
     let mut notes = ReadNotes::default();
-    let open = |file: &Path, notes: &mut ReadNotes| -> Result<Table, DataError> {
+    let open = |folder: &Path, file: &Path, notes: &mut ReadNotes| -> Result<Table, DataError> {
         let file = files::require(folder, &[&file.to_string_lossy()])?;
         Table::quoted(&file, separator, notes)
     };
@@ -31,16 +34,22 @@ pub(in super::super) fn read(folder: &Path, config: &TableConfig) -> Result<Load
         title: &config.title_column,
         category: config.category_column.as_option().map(String::as_str),
     };
-    let catalogue = open(&config.items, &mut notes)?.catalogue(&columns, &mut notes)?;
-    let (catalogue, index) = catalogue.finish(&folder.join(&config.items))?;
+    let catalogue = open(folders.catalogue, &config.items, &mut notes)?;
+    let catalogue = catalogue.catalogue(&columns, &mut notes)?;
+    let (catalogue, index) = catalogue.finish(&folders.catalogue.join(&config.items))?;
+    let Some(folder) = folders.histories else {
+        return Ok(without_users(folders.catalogue, catalogue, notes));
+    };
 
-    let interactions = open(&config.interactions, &mut notes)?;
+    let interactions = open(folder, &config.interactions, &mut notes)?;
     let mut histories = Histories::new(index, 0);
     read_interactions(&interactions, config, &mut histories, &mut notes)?;
 
     let attributes = match config.users.as_option() {
         None => Attributes::new(),
-        Some(users) => read_users(&open(users, &mut notes)?, &config.user_column, &mut notes)?,
+        Some(users) => {
+            read_users(&open(folder, users, &mut notes)?, &config.user_column, &mut notes)?
+        }
     };
     let histories = histories.finish(&mut notes);
     let interactions = folder.join(&config.interactions);

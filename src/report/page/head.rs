@@ -20,7 +20,7 @@ pub fn header(history: &History) -> Markup {
                 @if let Some(figure) = ndcg10 { (key_figure(figure)) }
                 @else { (card("NDCG@10", NOTHING, "not evaluated yet")) }
                 (card("Rounds", &rounds.to_string(), &format!("{} of computing", seconds(*wall))))
-                (card("Clients", &count(*clients as u64), &format!("{} users", count(*users))))
+                (card("Clients", &count(*clients as u64), &users.map_or("whose users are their own".to_owned(), |users| format!("{} users", count(users)))))
                 (card("Catalogue", &count(*items), "items ranked"))
             }
         }

@@ -51,7 +51,10 @@ pub fn final_table(history: &History, clients: Clients) -> Table {
     }
 
     let row = |client: &ClientId| {
-        let mut row = vec![client.to_string(), count(history.clients[client].users)];
+        let mut row = vec![
+            client.to_string(),
+            or_nothing(history.clients[client].as_ref(), |own| count(own.users)),
+        ];
         for (_, value) in METRICS {
             let cell = |(_, metrics): &Stage<'_>| {
                 or_nothing(metrics.get(client).and_then(|metrics| value(metrics)), metric)
@@ -125,7 +128,7 @@ fn foot(history: &History, stages: &[Stage<'_>], columns: usize) -> Vec<Vec<Stri
             balance_of(metrics.iter().filter_map(|(client, m)| Some((*client, value(m)?))))
         })
         .collect();
-    let users = history.clients.values().map(|client| client.users).sum();
+    let users = history.users();
     let row = |name: &str, users: String, shown: fn(&Balance) -> String| {
         let mut row = vec![name.to_owned(), users];
         row.extend(balances.iter().map(|balance| or_nothing(balance.as_ref(), shown)));
@@ -133,7 +136,7 @@ fn foot(history: &History, stages: &[Stage<'_>], columns: usize) -> Vec<Vec<Stri
         row
     };
     vec![
-        row("mean", count(users), |balance| metric(balance.mean)),
+        row("mean", or_nothing(users, count), |balance| metric(balance.mean)),
         row("std. deviation", String::new(), |balance| metric(balance.standard_deviation)),
         row("max - min", String::new(), |balance| metric(balance.range)),
         row("worst client", String::new(), |balance| balance.worst.client.to_string()),

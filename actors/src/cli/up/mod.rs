@@ -111,13 +111,13 @@ fn provision(config: &Config, args: &UpArgs, root: &Path) -> Result<Provision> {
 
 /// How many clients there will be, where the configuration says it.
 fn clients(config: &Config) -> Result<u32> {
-    use fellrec::config::AssignmentKind::{KMeans, Uniform};
+    use fellrec::config::AssignmentKind::{KMeans, Silos, Uniform};
     match config.clients.assignment {
         _ if config.clients.pooled => Ok(1),
-        KMeans | Uniform => Ok(config.clients.count.get()),
+        KMeans | Uniform | Silos => Ok(config.clients.count.get()),
         other => bail!(
             "clients.assignment: got {other:?}; with it only the data say how many clients there are: \
-             expected k-means or uniform, or a description for `fellrec provision`"
+             expected k-means, uniform or silos, or a description for `fellrec provision`"
         ),
     }
 }
