@@ -17,6 +17,8 @@ use tch::{Device, Kind, Tensor};
 use crate::link::connection::Dial;
 use crate::link::inbox::Deliver;
 use crate::link::line::Line;
+use crate::link::sealing::{SealSecrets, Sealer};
+use crate::link::subjects::RunId;
 use crate::messages::ForwardBody;
 use crate::peer::Peer;
 use crate::registry::MemberName;
@@ -66,6 +68,7 @@ pub async fn round_trips(
     nodes: &NodesConfig,
     sizes: &[u64],
     repeats: usize,
+    seal: bool,
 ) -> Result<Vec<RoundTrip>> {
     let (client, shard) =
         (MemberName::Client(ClientId(0)), MemberName::Shard(ShardId { stage: 0, replica: 0 }));
@@ -75,9 +78,15 @@ pub async fn round_trips(
         tls: None,
         patience: Duration::from_secs(10),
     };
-    let server = Line::dial(dial(shard), "bench".parse()?, 1, nodes).await?;
+    let secrets = if seal { Some(SealSecrets::generate()?) } else { None };
+    let run: RunId = "bench".parse()?;
+    let sealer = |member| {
+        let keys = secrets.as_ref()?.keys_of(member);
+        Some(Sealer::new(member, run.clone(), keys))
+    };
+    let server = Line::dial(dial(shard), run.clone(), sealer(shard), 1, nodes).await?;
     server.serve(|| Echo).await?;
-    let line = Line::dial(dial(client), "bench".parse()?, 1, nodes).await?;
+    let line = Line::dial(dial(client), run.clone(), sealer(client), 1, nodes).await?;
     let peer = Peer::<ForwardBody>::new(shard, line.stand_in(shard).recipient(), DEADLINE);
 
     let bare = async_nats::connect(broker).await.context("no broker")?;

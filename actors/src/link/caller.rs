@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::connection::{Connection, REQUEST_TIMEOUT, RequestFault};
 use super::envelope::{AnswerHead, CallId, RequestHead, Step, open, seal};
+use super::sealing::{Envelope, SealError, Sealer};
 use super::subjects::{Lane, Subjects, Verb};
 use crate::registry::MemberName;
 
@@ -87,6 +88,16 @@ pub enum CallError {
     /// The broker said no.
     #[error(transparent)]
     Forbidden(RequestFault),
+    /// It cannot be kept from the broker, or its answer was not.
+    #[error("{name} and {to}")]
+    Seal {
+        /// Who.
+        to: MemberName,
+        /// Message.
+        name: &'static str,
+        /// Why not.
+        source: SealError,
+    },
     /// What came is no answer.
     #[error("{to} gave no answer to {name}")]
     Answer {
@@ -111,6 +122,7 @@ struct Shared {
     control: Connection,
     bulk: Connection,
     limits: Limits,
+    sealer: Option<Sealer>,
     life: u64,
     numbers: Mutex<Numbers>,
 }
@@ -132,17 +144,19 @@ struct OpenCall<'a> {
 }
 
 impl Caller {
-    /// A caller whose calls are of the life `life`.
+    /// A caller whose calls are of the life `life`, sealed if there is a sealer.
     pub fn new(
         me: MemberName,
         subjects: Subjects,
         control: Connection,
         bulk: Connection,
         limits: Limits,
+        sealer: Option<Sealer>,
         life: u64,
     ) -> Self {
         let numbers = Mutex::default();
-        Self { shared: Arc::new(Shared { me, subjects, control, bulk, limits, life, numbers }) }
+        let shared = Shared { me, subjects, control, bulk, limits, sealer, life, numbers };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Brings `frame` to a member and returns the frame of its answer.
@@ -154,14 +168,15 @@ impl Caller {
         to: MemberName,
         lane: Lane,
         name: &'static str,
-        frame: Bytes,
+        frame: Vec<u8>,
     ) -> Result<Bytes, CallError> {
         let limits = &self.shared.limits;
+        let call = self.shared.open(to, name, lane);
+        let frame = call.seal(frame)?;
         let got = frame.len() as u64;
         if got > limits.message {
             return Err(CallError::TooLarge { name, got, limit: limits.message });
         }
-        let call = self.shared.open(to, name, lane);
         let mut answer = if frame.len() <= limits.chunk {
             call.exchange(Step::Whole { name: name.to_owned() }, frame).await?
         } else {
@@ -171,7 +186,7 @@ impl Caller {
         loop {
             match answer {
                 (AnswerHead::Done { of, total }, first) => {
-                    return call.fetch(of, total, first).await;
+                    return call.unseal(call.fetch(of, total, first).await?);
                 }
                 (AnswerHead::Working | AnswerHead::Taken { .. }, _) => {
                     answer = call.exchange(Step::Await, Bytes::new()).await?;
@@ -205,6 +220,21 @@ impl Drop for OpenCall<'_> {
 }
 
 impl OpenCall<'_> {
+    fn seal(&self, frame: Vec<u8>) -> Result<Bytes, CallError> {
+        let (from, to, call, name) = (self.shared.me, self.to, self.id, self.name);
+        let Some(sealer) = &self.shared.sealer else { return Ok(frame.into()) };
+        let envelope = Envelope { from, to, call, name, answer: false };
+        let sealed = sealer.seal(&envelope, frame);
+        sealed.map(Bytes::from).map_err(|source| CallError::Seal { to, name, source })
+    }
+
+    fn unseal(&self, answer: Bytes) -> Result<Bytes, CallError> {
+        let (from, to, call, name) = (self.to, self.shared.me, self.id, self.name);
+        let Some(sealer) = &self.shared.sealer else { return Ok(answer) };
+        let envelope = Envelope { from, to, call, name, answer: true };
+        sealer.open(&envelope, answer).map_err(|source| CallError::Seal { to: from, name, source })
+    }
+
     /// Sends a large message, chunk by chunk, as many at once as the receiver grants.
     async fn put(&self, frame: Bytes) -> Result<(), CallError> {
         let size = self.shared.limits.chunk;

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use super::caller::Limits;
 use super::connection::Connection;
 use super::envelope::{AnswerHead, CallId, RequestHead, Step, open, seal};
+use super::sealing::{Envelope, Sealer};
 use super::subjects::sender;
 use crate::registry::MemberName;
 
@@ -46,6 +47,7 @@ pub type Refusals = BTreeMap<Option<MemberName>, u64>;
 pub struct Inbox {
     me: MemberName,
     limits: Limits,
+    sealer: Option<Sealer>,
     deliver: Rc<dyn Deliver>,
     held: Rc<RefCell<Held>>,
 }
@@ -86,9 +88,14 @@ impl Call {
 }
 
 impl Inbox {
-    /// An inbox that hands over to `deliver`.
-    pub fn new(me: MemberName, limits: Limits, deliver: Rc<dyn Deliver>) -> Self {
-        Self { me, limits, deliver, held: Rc::default() }
+    /// An inbox that hands over to `deliver`; with a sealer it takes sealed messages only.
+    pub fn new(
+        me: MemberName,
+        limits: Limits,
+        sealer: Option<Sealer>,
+        deliver: Rc<dyn Deliver>,
+    ) -> Self {
+        Self { me, limits, sealer, deliver, held: Rc::default() }
     }
 
     /// What was refused so far.
@@ -201,9 +208,9 @@ impl Inbox {
         let (finished, done) = watch::channel(false);
         held.calls.insert(key, Call::new(State::Working { done }));
         drop(held);
-        let (inbox, work) = (self.clone(), self.deliver.deliver(key.0, name.clone(), frame));
+        let inbox = self.clone();
         actix::spawn(async move {
-            let state = match work.await {
+            let state = match inbox.work(key, &name, frame).await {
                 Ok(answer) => State::Done { answer: answer.into() },
                 Err(reason) => {
                     inbox.refuse(Some(key.0), &name, &reason);
@@ -216,6 +223,23 @@ impl Inbox {
             // Nobody may be waiting just now.
             let _ = finished.send(true);
         });
+    }
+
+    /// What the receiver says to a message, unsealed and sealed again.
+    async fn work(
+        &self,
+        (from, call): (MemberName, CallId),
+        name: &str,
+        frame: Bytes,
+    ) -> Result<Vec<u8>, String> {
+        let Some(sealer) = &self.sealer else {
+            return self.deliver.deliver(from, name.to_owned(), frame).await;
+        };
+        let asked = Envelope { from, to: self.me, call, name, answer: false };
+        let frame = sealer.open(&asked, frame).map_err(|error| error.to_string())?;
+        let answer = self.deliver.deliver(from, name.to_owned(), frame).await?;
+        let answered = Envelope { from: self.me, to: from, answer: true, ..asked };
+        sealer.seal(&answered, answer).map_err(|error| error.to_string())
     }
 
     /// The answer if it is there within the time of one request.

@@ -20,6 +20,7 @@ use super::caller::{Caller, Limits};
 use super::connection::{Connection, Dial, DialError};
 use super::inbox::{Deliver, Inbox};
 use super::remote::Remote;
+use super::sealing::Sealer;
 use super::subjects::{Lane, RunId, SHARDS, Subjects, Verb, sender};
 use crate::registry::{FindShard, Introduce, MemberName};
 
@@ -51,6 +52,7 @@ pub struct Line {
     control: Connection,
     bulk: Connection,
     limits: Limits,
+    sealer: Option<Sealer>,
     caller: Caller,
 }
 
@@ -62,6 +64,7 @@ impl Line {
     pub async fn dial(
         dial: Dial,
         run: RunId,
+        sealer: Option<Sealer>,
         life: u64,
         nodes: &NodesConfig,
     ) -> Result<Self, DialError> {
@@ -80,9 +83,10 @@ impl Line {
         };
         let (control, bulk) = connections.await.unwrap_or(Err(lost))?;
         let limits = Limits::new(nodes, bulk.max_payload());
-        let caller =
-            Caller::new(member, subjects.clone(), control.clone(), bulk.clone(), limits, life);
-        Ok(Self { member, arbiter, subjects, control, bulk, limits, caller })
+        let (to_control, to_bulk) = (control.clone(), bulk.clone());
+        let (seals, own) = (sealer.clone(), subjects.clone());
+        let caller = Caller::new(member, own, to_control, to_bulk, limits, seals, life);
+        Ok(Self { member, arbiter, subjects, control, bulk, limits, sealer, caller })
     }
 
     /// Makes this member's calls.
@@ -121,9 +125,10 @@ impl Line {
         deliver: impl FnOnce() -> D + Send + 'static,
     ) -> Result<(), DialError> {
         let (member, limits, subjects) = (self.member, self.limits, self.subjects.clone());
-        let (control, bulk) = (self.control.clone(), self.bulk.clone());
+        let (control, bulk, sealer) =
+            (self.control.clone(), self.bulk.clone(), self.sealer.clone());
         let serving = on(&self.arbiter, move || async move {
-            let inbox = Inbox::new(member, limits, Rc::new(deliver()));
+            let inbox = Inbox::new(member, limits, sealer, Rc::new(deliver()));
             for (verb, lane) in Verb::ALL {
                 let connection = match lane {
                     Lane::Control => &control,

@@ -15,5 +15,6 @@ pub mod inbox;
 pub mod inlet;
 pub mod line;
 pub mod remote;
+pub mod sealing;
 pub mod store;
 pub mod subjects;

@@ -79,7 +79,7 @@ impl<M: Carried> Handler<M> for Remote {
             };
             // Tensors need not wait here for their answer.
             drop(message);
-            let answer = match caller.call(to, M::LANE, M::NAME, frame.into()).await {
+            let answer = match caller.call(to, M::LANE, M::NAME, frame).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     warn!(%to, message = M::NAME, error = chain(&error), "no answer");

@@ -37,6 +37,13 @@ pub struct BadRunId {
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
 
+impl RunId {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for RunId {
     type Err = BadRunId;
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::link::connection::{Dial, TlsFiles};
+use crate::link::sealing::{SealKeys, Sealer};
 use crate::link::subjects::RunId;
 use crate::registry::MemberName;
 
@@ -44,6 +45,14 @@ pub enum KitError {
         /// What it says.
         got: String,
     },
+    /// The file of the sealing keys is none.
+    #[error("{path} holds no sealing keys: {why}")]
+    SealKeys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// Others could read the key.
     #[error(
         "{path} has mode {got:o}, expected 600: others could act as this member; run chmod 600"
@@ -70,6 +79,9 @@ pub struct KitFile {
     pub replicas: u32,
     /// Certificates; a broker without any is for trials on one machine.
     pub tls: Option<TlsNames>,
+    /// File of the keys that keep payloads from the broker; without it the broker can read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<PathBuf>,
 }
 
 /// Names of the certificates' files within the kit.
@@ -97,6 +109,8 @@ pub struct Kit {
     pub replicas: u32,
     /// Certificates.
     pub tls: Option<TlsFiles>,
+    /// Keys that keep payloads from the broker.
+    pub seal: Option<SealKeys>,
     /// The folder.
     pub folder: PathBuf,
 }
@@ -112,7 +126,7 @@ impl Kit {
             .map_err(|source| KitError::Read { path: path.clone(), source })?;
         let file: KitFile = toml::from_str(&text)
             .map_err(|source| KitError::Parse { path: path.clone(), source: Box::new(source) })?;
-        let KitFile { run, member, broker, replicas, tls } = file;
+        let KitFile { run, member, broker, replicas, tls, seal } = file;
         let Ok(member) = member.parse() else {
             return Err(KitError::Member { path, got: member });
         };
@@ -124,8 +138,15 @@ impl Kit {
         if let Some(tls) = &tls {
             check_key(&tls.key)?;
         }
+        let seal = seal.map(|name| seal_keys(&folder.join(name))).transpose()?;
         let folder = folder.to_owned();
-        Ok(Self { run, member, broker, replicas, tls, folder })
+        Ok(Self { run, member, broker, replicas, tls, seal, folder })
+    }
+
+    /// Seals this member's payloads, if its kit has keys for that.
+    pub fn sealer(&self) -> Option<Sealer> {
+        let keys = self.seal.clone()?;
+        Some(Sealer::new(self.member, self.run.clone(), keys))
     }
 
     /// The config that came with the kit.
@@ -136,6 +157,17 @@ impl Kit {
     pub(super) fn dial(&self, patience: Duration) -> Dial {
         Dial { broker: self.broker.clone(), member: self.member, tls: self.tls.clone(), patience }
     }
+}
+
+fn seal_keys(path: &Path) -> Result<SealKeys, KitError> {
+    check_key(path)?;
+    let text = fs::read_to_string(path)
+        .map_err(|source| KitError::Read { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|source| {
+        // What is wrong is said without the line that it is in: it would show the key.
+        let why = source.message().to_owned();
+        KitError::SealKeys { path: path.to_owned(), why }
+    })
 }
 
 #[cfg(unix)]

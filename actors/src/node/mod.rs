@@ -116,7 +116,7 @@ impl Node {
     async fn dial(&self) -> Result<Line, NodeError> {
         let nodes = &self.blueprint.config.nodes;
         let dial = self.kit.dial(nodes.absence());
-        Ok(Line::dial(dial, self.kit.run.clone(), self.life, nodes).await?)
+        Ok(Line::dial(dial, self.kit.run.clone(), self.kit.sealer(), self.life, nodes).await?)
     }
 
     /// Everybody else, by their stand-ins.
@@ -259,10 +259,11 @@ impl Node {
 /// # Errors
 /// No broker, or no answer within a heartbeat's time.
 pub async fn status(kit: &Kit, nodes: &NodesConfig, life: u64) -> Result<RunStatus, NodeError> {
-    let line = Line::dial(kit.dial(BEAT_TIMEOUT), kit.run.clone(), life, nodes).await?;
+    let line =
+        Line::dial(kit.dial(BEAT_TIMEOUT), kit.run.clone(), kit.sealer(), life, nodes).await?;
     let frame = wire::encode(&AskStatus).expect("nothing can be written");
     let (to, lane, name) = (MemberName::Supervisor, AskStatus::LANE, AskStatus::NAME);
-    let call = line.caller().call(to, lane, name, frame.into());
+    let call = line.caller().call(to, lane, name, frame);
     let silent = || NodeError::NoSupervisor { after: BEAT_TIMEOUT };
     let answer = timeout(BEAT_TIMEOUT, call).await.map_err(|_| silent())?;
     let answer = answer.map_err(|error| {
@@ -292,7 +293,7 @@ async fn beat(
         beats.tick().await;
         let message = Beat { member, life, door: introduce.then(|| door.clone()) };
         let frame = wire::encode(&message).expect("a heartbeat is plain data");
-        let call = line.caller().call(MemberName::Supervisor, Beat::LANE, Beat::NAME, frame.into());
+        let call = line.caller().call(MemberName::Supervisor, Beat::LANE, Beat::NAME, frame);
         let answer = match timeout(BEAT_TIMEOUT, call).await {
             Ok(Ok(answer)) => wire::decode::<Heard>(&answer).map_err(|error| chain(&error)),
             Ok(Err(error)) => Err(chain(&error)),

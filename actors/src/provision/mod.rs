@@ -3,7 +3,7 @@
 //! ```text
 //! federation.toml    the description, as it stands now
 //! members.json       who has a certificate until when, and who had one
-//! ca/                the authority; whoever has its key can be anybody
+//! ca/                the authority; whoever has its key can be anybody, and the secrets that payloads are sealed by
 //! broker/            what the broker is started with
 //! kits/MEMBER/       what that member's node is started with: to be brought there, and nowhere else
 //! ```
@@ -24,6 +24,7 @@ use thiserror::Error;
 pub use broker::{MAIN_FILE, Rights};
 pub use plan::Plan;
 
+use crate::link::sealing::{SealError, SealSecrets};
 use crate::node::{KIT_FILE, KitFile, TlsNames};
 use crate::registry::MemberName;
 use certificates::{Authority, Signed, today};
@@ -32,6 +33,10 @@ const PLAN_FILE: &str = "federation.toml";
 const LEDGER_FILE: &str = "members.json";
 const AUTHORITY_KEY: &str = "ca/ca.key";
 const AUTHORITY_CERT: &str = "ca/ca.pem";
+/// What sealing keys are derived from.
+const SEAL_SECRETS: &str = "ca/seal.toml";
+/// A member's sealing keys, within its kit.
+const SEAL_FILE: &str = "seal.toml";
 
 /// Why nothing was provisioned.
 #[derive(Debug, Error)]
@@ -88,6 +93,17 @@ pub enum ProvisionError {
         /// Who there is, or could be.
         expected: String,
     },
+    /// The sealing secrets could not be made.
+    #[error("failed to make sealing keys")]
+    Seal(#[from] SealError),
+    /// The file of the sealing secrets is none.
+    #[error("{path} holds no sealing secrets: {why}")]
+    SealSecrets {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// Certificates could not be made.
     #[error("failed to make a certificate")]
     Certificate(#[from] rcgen::Error),
@@ -130,6 +146,11 @@ impl Provision {
         provision.write("broker/ca.pem", &signed.cert, PUBLIC)?;
         provision.write("broker/server.pem", &server.cert, PUBLIC)?;
         provision.write("broker/server.key", &server.key, SECRET)?;
+        if provision.plan.seal {
+            let secrets =
+                toml::to_string(&SealSecrets::generate()?).expect("secrets are plain data");
+            provision.write(SEAL_SECRETS, &secrets, SECRET)?;
+        }
         for member in provision.plan.members() {
             provision.issue(&authority, member)?;
         }
@@ -255,6 +276,7 @@ impl Provision {
                 cert: "cert.pem".into(),
                 key: "key.pem".into(),
             }),
+            seal: self.plan.seal.then(|| SEAL_FILE.into()),
         };
         let file = |name: &str| format!("kits/{member}/{name}");
         let text = toml::to_string(&kit).expect("a kit is plain data");
@@ -265,6 +287,11 @@ impl Provision {
         self.write(&file("ca.pem"), &ca, PUBLIC)?;
         self.write(&file("cert.pem"), &cert, PUBLIC)?;
         self.write(&file("key.pem"), &key, SECRET)?;
+        if self.plan.seal {
+            let keys = self.seal_secrets()?.keys_of(member);
+            let keys = toml::to_string(&keys).expect("keys are plain data");
+            self.write(&file(SEAL_FILE), &keys, SECRET)?;
+        }
         self.write(&file("START"), &start(member), PUBLIC)?;
         if let Some(config) = &self.plan.config {
             let text = fs::read_to_string(config)
@@ -273,6 +300,16 @@ impl Provision {
         }
         self.ledger.insert(member.to_string(), Entry { until, revoked: None });
         Ok(())
+    }
+
+    fn seal_secrets(&self) -> Result<SealSecrets, ProvisionError> {
+        let path = self.root.join(SEAL_SECRETS);
+        let text = fs::read_to_string(&path)
+            .map_err(|source| ProvisionError::Io { path: path.clone(), source })?;
+        toml::from_str(&text).map_err(|source| {
+            // Without the line that it is in: it would show the secret.
+            ProvisionError::SealSecrets { path, why: source.message().to_owned() }
+        })
     }
 
     /// Writes who is let in, and the description.

@@ -31,6 +31,9 @@ pub struct Plan {
     /// Days that certificates hold.
     #[serde(default = "days")]
     pub days: u16,
+    /// Whether payloads are sealed, so that the broker's operator reads none.
+    #[serde(default = "yes")]
+    pub seal: bool,
     /// The run's configuration, copied into every kit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<PathBuf>,
@@ -38,6 +41,10 @@ pub struct Plan {
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn days() -> u16 {

@@ -93,7 +93,7 @@ fn the_same_bits_as_in_one_process() {
 #[test]
 fn whoever_is_killed_the_run_ends_as_if_nobody_had_been() {
     let place = Place::new();
-    let mut process = up(&place, &["--json"]);
+    let mut process = up(&place, &["--json", "--seal"]);
     let victims = ["client-3", "shard-0-0", "aggregator", "supervisor", "shard-0-1", "broker"];
     for (round, victim) in (1..).zip(victims) {
         process.until_open(round);
@@ -212,9 +212,15 @@ fn kits_are_made_added_renewed_and_revoked() {
         let path: PathBuf = place.path(name);
         path.metadata().expect("made").permissions().mode() & 0o777
     };
-    for secret in ["fed/ca/ca.key", "fed/broker/server.key", "fed/kits/client-1/key.pem"] {
-        assert_eq!(mode(secret), 0o600, "{secret}");
+    let [authority, client] = ["fed/ca", "fed/kits/client-1"];
+    for secret in ["ca.key", "seal.toml"].map(|name| format!("{authority}/{name}")) {
+        assert_eq!(mode(&secret), 0o600, "{secret}");
     }
+    for secret in ["key.pem", "seal.toml"].map(|name| format!("{client}/{name}")) {
+        assert_eq!(mode(&secret), 0o600, "{secret}");
+    }
+    assert_eq!(mode("fed/broker/server.key"), 0o600);
+    assert!(!place.path("fed/broker/seal.toml").exists(), "the broker has no part in it");
     assert_eq!(mode("fed/kits/client-1"), 0o700);
     let config_is_good = || {
         let test = Command::new(&*BROKER)
@@ -226,12 +232,14 @@ fn kits_are_made_added_renewed_and_revoked() {
     };
     config_is_good();
     let before = place.read("fed/kits/client-0/cert.pem");
+    let sealed = place.read("fed/kits/client-0/seal.toml");
     for change in [["renew", "client-0"], ["revoke", "client-1"], ["add", "client-2"]] {
         let (status, _, stderr) = run(&["provision", change[0], "fed", change[1]]);
         assert!(status.success() && stderr.contains("reload"), "{stderr}");
     }
     config_is_good();
     assert_ne!(place.read("fed/kits/client-0/cert.pem"), before);
+    assert_eq!(place.read("fed/kits/client-0/seal.toml"), sealed, "the others' stay right");
     let members = place.read("fed/broker/members.conf");
     let listed = |name: &str| members.contains(&format!("\"{name}@shops.fellrec\""));
     assert!(listed("client-0") && !listed("client-1") && listed("client-2"));

@@ -22,10 +22,10 @@ fn sequences(client: u32) -> String {
 /// A catalogue in `data`, and a folder in it for each client but those of `without`.
 fn write(place: &Place, data: &str, without: Option<u32>) {
     let items: String = (0..40).map(|item| format!("i{item}\tTitle of item {item}\n")).collect();
-    fs::create_dir(place.path(data)).unwrap();
+    fs::create_dir(place.path(data)).expect("made");
     place.write(&format!("{data}/items.tsv"), &format!("item_id\ttitle\n{items}"));
     for client in (0..CLIENTS).filter(|client| Some(*client) != without) {
-        fs::create_dir(place.path(&format!("{data}/client-{client}"))).unwrap();
+        fs::create_dir(place.path(&format!("{data}/client-{client}"))).expect("made");
         place.write(&format!("{data}/client-{client}/sequences.txt"), &sequences(client));
     }
 }
@@ -48,7 +48,8 @@ fn a_client_alone_with_its_data_learns_what_it_does_in_a_simulation() {
     fs::create_dir(place.path("own")).unwrap();
     fs::copy(place.path("data/items.tsv"), place.path("own/items.tsv")).unwrap();
     place.write("own/sequences.txt", &sequences(3));
-    let up = ["up", "--json", "--data", "others", "--out", "up", "--leave-out", "client-3"];
+    let up =
+        ["up", "--json", "--seal", "--data", "others", "--out", "up", "--leave-out", "client-3"];
     let broker = ["--nats-server", &BROKER];
     let up = place.process(&[&up[..], &broker, &config].concat());
     let (kit, out) = ("up/federation/kits/client-3", "up/nodes/client-3");

@@ -40,6 +40,9 @@ pub struct LinkArgs {
     /// The broker's binary
     #[arg(long, value_name = "FILE", env = "FELLREC_NATS_SERVER", default_value = "nats-server")]
     pub nats_server: PathBuf,
+    /// Seals the activations, as a federation's kits do
+    #[arg(long)]
+    pub seal: bool,
     /// Writes JSON
     #[arg(long)]
     pub json: bool,
@@ -71,7 +74,7 @@ pub fn run(args: &LinkArgs) -> Result<ExitStatus> {
     let broker = format!("127.0.0.1:{port}");
     let trips = actix::System::new().block_on(async {
         // The line waits for its broker.
-        round_trips(&broker, &config.nodes, &sizes, args.repeats.get() as usize).await
+        round_trips(&broker, &config.nodes, &sizes, args.repeats.get() as usize, args.seal).await
     })?;
     let rows = trips.iter().map(|trip| Row {
         bytes: trip.bytes,

@@ -40,6 +40,9 @@ pub struct UpArgs {
     /// The folder of everything
     #[arg(short, long, value_name = "DIR", default_value = "runs/up")]
     pub out: PathBuf,
+    /// Seals payloads between members: the broker carries what it cannot read
+    #[arg(long)]
+    pub seal: bool,
     /// A member that is started by hand, or later; may be given several times
     #[arg(long, value_name = "MEMBER")]
     pub leave_out: Vec<String>,
@@ -104,6 +107,7 @@ fn provision(config: &Config, args: &UpArgs, root: &Path) -> Result<Provision> {
         stages,
         replicas: args.shards.get(),
         days: 365,
+        seal: args.seal,
         config: Some(path),
     };
     Ok(Provision::create(plan, root)?)
