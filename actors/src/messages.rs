@@ -430,8 +430,18 @@ pub struct RunStatus {
     pub working: BTreeSet<ClientId>,
     /// Seconds since each member of another node was heard.
     pub heard_secs: BTreeMap<String, f64>,
+    /// Members that are to leave.
+    pub leaving: BTreeSet<String>,
     /// Members that were started again in this run.
     pub restarts: u32,
+}
+
+/// An operator's word: a member finishes what the round needs of it and leaves. Answer: why not, if not.
+#[derive(Clone, Copy, Debug, Message, Serialize, Deserialize)]
+#[rtype(result = "Result<(), String>")]
+pub struct Drain {
+    /// Which.
+    pub member: MemberName,
 }
 
 /// An operator's word: new openness and warm-up from the next mix on. Answer: why not, if not.

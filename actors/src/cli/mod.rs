@@ -13,8 +13,13 @@ mod init;
 mod model;
 #[cfg(feature = "nodes")]
 mod node;
+#[cfg(feature = "nodes")]
+mod nodes;
 #[cfg(not(feature = "nodes"))]
-mod not_built;
+#[path = "not_built.rs"]
+mod nodes;
+#[cfg(feature = "nodes")]
+mod operate;
 mod output;
 mod pretrain;
 mod progress;
@@ -24,8 +29,6 @@ mod report;
 mod resume;
 mod run;
 mod simulate;
-#[cfg(feature = "nodes")]
-mod status;
 mod table;
 #[cfg(feature = "nodes")]
 mod up;
@@ -104,26 +107,8 @@ pub enum Command {
     Simulate(simulate::SimulateArgs),
     Compare(compare::CompareArgs),
     Resume(resume::ResumeArgs),
-    #[cfg(feature = "nodes")]
-    Node(node::NodeArgs),
-    #[cfg(feature = "nodes")]
-    Status(status::StatusArgs),
-    #[cfg(not(feature = "nodes"))]
-    #[command(hide = true)]
-    Up(not_built::NotBuilt),
-    #[cfg(not(feature = "nodes"))]
-    #[command(hide = true)]
-    Provision(not_built::NotBuilt),
-    #[cfg(not(feature = "nodes"))]
-    #[command(hide = true)]
-    Node(not_built::NotBuilt),
-    #[cfg(not(feature = "nodes"))]
-    #[command(hide = true)]
-    Status(not_built::NotBuilt),
-    #[cfg(feature = "nodes")]
-    Up(up::UpArgs),
-    #[cfg(feature = "nodes")]
-    Provision(provision::ProvisionArgs),
+    #[command(flatten)]
+    Nodes(nodes::NodesCommand),
     Pretrain(pretrain::PretrainArgs),
     Report(report::ReportArgs),
     Export(export::ExportArgs),
@@ -147,19 +132,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(args, &verbosity),
         Command::Compare(args) => compare::run(args, &verbosity),
         Command::Resume(args) => resume::run(args, &verbosity),
-        #[cfg(feature = "nodes")]
-        Command::Up(args) => up::run(args, &verbosity),
-        #[cfg(feature = "nodes")]
-        Command::Provision(args) => provision::run(args),
-        #[cfg(feature = "nodes")]
-        Command::Status(args) => status::run(&args),
-        #[cfg(feature = "nodes")]
-        Command::Node(args) => node::run(args, &verbosity),
-        #[cfg(not(feature = "nodes"))]
-        Command::Up(args)
-        | Command::Provision(args)
-        | Command::Node(args)
-        | Command::Status(args) => not_built::run(args),
+        Command::Nodes(command) => nodes::run(command, &verbosity),
         Command::Pretrain(args) => pretrain::run(args, &verbosity),
         Command::Export(args) => export::run(args),
         Command::Report(args) => report::run(args),

@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::run::{StopSignals, leave, prepare_devices, run_federation, start_logging};
 use super::{ConfigArgs, ExitStatus, Verbosity, say};
 use crate::folder::RunFolder;
-use crate::node::{Kit, Node};
+use crate::node::{Farewell, Kit, Node};
 use crate::registry::MemberName;
 
 const EXAMPLES: &str = "\
@@ -91,9 +91,15 @@ pub fn run(args: NodeArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
     })?;
     // Threads that are in the middle of a step end with the process.
     match ended {
-        Some(Ok(())) => {
+        Some(Ok(farewell)) => {
             if !verbosity.is_quiet() {
-                say(&format!("{member}: the run is over"));
+                say(&format!(
+                    "{member}: {}",
+                    match farewell {
+                        Farewell::Over => "the run is over",
+                        Farewell::SentAway => "sent away, and nothing is left to do",
+                    }
+                ));
             }
             leave(0)
         }

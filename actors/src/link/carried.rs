@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use super::subjects::Lane;
 use crate::messages::{
     AbandonRound, AskStatus, BackwardBody, Beat, CloseLocalRound, CloseSession, CommitBodies,
-    CommitRound, DecodeBody, EvaluateBody, EvaluateRound, FetchMean, ForwardBody, KeepPersonal,
-    LocalRoundEnded, MixRound, OpenRound, OpenSession, ReportLost, ScreenRound, StageBody,
-    StageSlices, StepBody, StepDone, SubmitAgain, SubmitSlice, TestModel,
+    CommitRound, DecodeBody, Drain, EvaluateBody, EvaluateRound, FetchMean, ForwardBody,
+    KeepPersonal, LocalRoundEnded, MixRound, OpenRound, OpenSession, ReportLost, ScreenRound,
+    StageBody, StageSlices, StepBody, StepDone, SubmitAgain, SubmitSlice, TestModel, TuneHeating,
 };
 use crate::registry::MemberName;
 
@@ -256,6 +256,22 @@ impl Carried for Beat {
 
 impl Carried for AskStatus {
     const NAME: &'static str = "ask-status";
+    const LANE: Lane = Lane::Control;
+    fn may_come_from(&self, from: MemberName) -> bool {
+        from == MemberName::Operator
+    }
+}
+
+impl Carried for Drain {
+    const NAME: &'static str = "drain";
+    const LANE: Lane = Lane::Control;
+    fn may_come_from(&self, from: MemberName) -> bool {
+        from == MemberName::Operator
+    }
+}
+
+impl Carried for TuneHeating {
+    const NAME: &'static str = "tune-heating";
     const LANE: Lane = Lane::Control;
     fn may_come_from(&self, from: MemberName) -> bool {
         from == MemberName::Operator

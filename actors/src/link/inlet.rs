@@ -15,7 +15,9 @@ use futures::future::LocalBoxFuture;
 use super::carried::Carried;
 use super::inbox::Deliver;
 use crate::client::SupervisorPeers;
-use crate::messages::{AskStatus, Beat, FetchMean, LocalRoundEnded, ReportLost, StepDone};
+use crate::messages::{
+    AskStatus, Beat, Drain, FetchMean, LocalRoundEnded, ReportLost, StepDone, TuneHeating,
+};
 use crate::peer::Peer;
 use crate::registry::{AggregatorPeers, ClientPeers, MemberName, Registry, ShardPeers};
 
@@ -120,6 +122,10 @@ pub struct SupervisorInlet {
     pub beat: Peer<Beat>,
     /// What operators ask.
     pub status: Peer<AskStatus>,
+    /// Whom operators send away.
+    pub drain: Peer<Drain>,
+    /// What operators change.
+    pub tune: Peer<TuneHeating>,
     /// What clients report.
     pub peers: SupervisorPeers,
 }
@@ -132,10 +138,13 @@ impl Deliver for SupervisorInlet {
         frame: Bytes,
     ) -> LocalBoxFuture<'static, Result<Vec<u8>, String>> {
         let (beat, status, peers) = (self.beat.clone(), self.status.clone(), self.peers.clone());
+        let (drain, tune) = (self.drain.clone(), self.tune.clone());
         Box::pin(async move {
             match name.as_str() {
                 Beat::NAME => pass(&beat, from, &frame, None).await,
                 AskStatus::NAME => pass(&status, from, &frame, None).await,
+                Drain::NAME => pass(&drain, from, &frame, None).await,
+                TuneHeating::NAME => pass(&tune, from, &frame, None).await,
                 StepDone::NAME => pass(&peers.step_done, from, &frame, None).await,
                 LocalRoundEnded::NAME => pass(&peers.ended, from, &frame, None).await,
                 ReportLost::NAME => pass(&peers.lost, from, &frame, None).await,

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
@@ -54,6 +55,8 @@ pub struct Line {
     limits: Limits,
     sealer: Option<Sealer>,
     caller: Caller,
+    /// Whether a shard takes sessions.
+    open: Arc<AtomicBool>,
 }
 
 impl Line {
@@ -86,7 +89,17 @@ impl Line {
         let (to_control, to_bulk) = (control.clone(), bulk.clone());
         let (seals, own) = (sealer.clone(), subjects.clone());
         let caller = Caller::new(member, own, to_control, to_bulk, limits, seals, life);
-        Ok(Self { member, arbiter, subjects, control, bulk, limits, sealer, caller })
+        Ok(Self {
+            member,
+            arbiter,
+            subjects,
+            control,
+            bulk,
+            limits,
+            sealer,
+            caller,
+            open: Arc::new(AtomicBool::new(true)),
+        })
     }
 
     /// Makes this member's calls.
@@ -127,6 +140,7 @@ impl Line {
         let (member, limits, subjects) = (self.member, self.limits, self.subjects.clone());
         let (control, bulk, sealer) =
             (self.control.clone(), self.bulk.clone(), self.sealer.clone());
+        let open = Arc::clone(&self.open);
         let serving = on(&self.arbiter, move || async move {
             let inbox = Inbox::new(member, limits, sealer, Rc::new(deliver()));
             for (verb, lane) in Verb::ALL {
@@ -140,7 +154,7 @@ impl Line {
             if let MemberName::Shard(shard) = member {
                 let asked = subjects.all_open(shard.stage);
                 let heard = control.subscribe(asked, Some(SHARDS)).await?;
-                actix::spawn(offer(shard, heard, control));
+                actix::spawn(offer(shard, heard, control, open));
             }
             Ok(())
         });
@@ -157,6 +171,11 @@ impl Line {
             control: self.control.clone(),
             patience: self.limits.lease,
         })
+    }
+
+    /// A shard takes no more sessions.
+    pub fn take_no_sessions(&self) {
+        self.open.store(false, Ordering::Relaxed);
     }
 
     /// Ends the thread.
@@ -185,8 +204,17 @@ where
 type Answer<T> = Pin<Box<dyn Future<Output = Option<T>>>>;
 
 /// Answers clients that ask for a replica.
-async fn offer(shard: ShardId, mut asked: async_nats::Subscriber, control: Connection) {
+async fn offer(
+    shard: ShardId,
+    mut asked: async_nats::Subscriber,
+    control: Connection,
+    open: Arc<AtomicBool>,
+) {
     while let Some(message) = asked.next().await {
+        if !open.load(Ordering::Relaxed) {
+            // Dropped with its subject, which another replica hears from then on.
+            return;
+        }
         let reply = message.reply.as_ref().map(|reply| reply.as_str());
         let from = match sender(&message.subject, reply) {
             Ok(from) => from,

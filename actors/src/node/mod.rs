@@ -4,6 +4,7 @@
 //! again, and it goes on from its own store.
 
 mod kit;
+mod operator;
 mod seat;
 
 use std::rc::Rc;
@@ -12,7 +13,6 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
 use fellrec::blueprint::Blueprint;
-use fellrec::config::NodesConfig;
 use fellrec::ids::{ClientId, ShardId};
 use fellrec::split::wire;
 use fellrec::told::chain;
@@ -24,6 +24,7 @@ use tracing::{info, warn};
 pub use seat::SeatError;
 
 pub use kit::{KIT_FILE, Kit, KitError, KitFile, TlsNames};
+pub use operator::ask;
 
 use seat::{FolderSeat, restore};
 
@@ -34,7 +35,7 @@ use crate::link::connection::DialError;
 use crate::link::inlet::{Inlet, SupervisorInlet};
 use crate::link::line::Line;
 use crate::link::store::{Fence, FenceError, Held};
-use crate::messages::{AskStatus, Beat, RunStatus};
+use crate::messages::Beat;
 use crate::peer::Peer;
 use crate::recovery::{MemberEnded, Spawner, Staff};
 use crate::registry::{MemberName, Registry};
@@ -95,6 +96,15 @@ impl From<SystemError> for NodeError {
     }
 }
 
+/// Why a member is not needed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// The run is over.
+    Over,
+    /// An operator sent it away, and it finished what it had begun.
+    SentAway,
+}
+
 /// What a node is started with.
 pub struct Node {
     /// Who it is and how it reaches the broker.
@@ -144,7 +154,7 @@ impl Node {
     ///
     /// # Errors
     /// Every [`NodeError`].
-    pub async fn run(self) -> Result<(), NodeError> {
+    pub async fn run(self) -> Result<Farewell, NodeError> {
         let member = self.kit.member;
         self.check_member()?;
         let line = self.dial().await?;
@@ -242,6 +252,8 @@ impl Node {
         let inlet = SupervisorInlet {
             beat: Peer::new(name, supervisor.clone().recipient(), deadline),
             status: Peer::new(name, supervisor.clone().recipient(), deadline),
+            drain: Peer::new(name, supervisor.clone().recipient(), deadline),
+            tune: Peer::new(name, supervisor.clone().recipient(), deadline),
             peers: SupervisorPeers {
                 ended: Peer::new(name, supervisor.clone().recipient(), deadline),
                 step_done: Peer::new(name, supervisor.clone().recipient(), deadline),
@@ -252,25 +264,6 @@ impl Node {
         info!(broker = self.kit.broker, "supervising");
         Ok(federation)
     }
-}
-
-/// Asks the supervisor how its run stands, with an operator's kit. To be called within an actix system.
-///
-/// # Errors
-/// No broker, or no answer within a heartbeat's time.
-pub async fn status(kit: &Kit, nodes: &NodesConfig, life: u64) -> Result<RunStatus, NodeError> {
-    let line =
-        Line::dial(kit.dial(BEAT_TIMEOUT), kit.run.clone(), kit.sealer(), life, nodes).await?;
-    let frame = wire::encode(&AskStatus).expect("nothing can be written");
-    let (to, lane, name) = (MemberName::Supervisor, AskStatus::LANE, AskStatus::NAME);
-    let call = line.caller().call(to, lane, name, frame);
-    let silent = || NodeError::NoSupervisor { after: BEAT_TIMEOUT };
-    let answer = timeout(BEAT_TIMEOUT, call).await.map_err(|_| silent())?;
-    let answer = answer.map_err(|error| {
-        warn!(error = chain(&error), "no answer");
-        silent()
-    })?;
-    wire::decode(&answer).map_err(|_| silent())
 }
 
 fn shards(blueprint: &Blueprint, replicas: u32) -> impl Iterator<Item = ShardId> {
@@ -285,7 +278,7 @@ async fn beat(
     life: u64,
     door: Door,
     patience: Duration,
-) -> Result<(), NodeError> {
+) -> Result<Farewell, NodeError> {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut introduce, mut heard) = (true, tokio::time::Instant::now());
@@ -307,7 +300,9 @@ async fn beat(
             Ok(Heard::Welcome) => {}
             Ok(Heard::Introduce) => introduce = true,
             Ok(Heard::Refused(reason)) => return Err(NodeError::Refused { member, reason }),
-            Ok(Heard::Over) => return Ok(()),
+            Ok(Heard::Drain) => line.take_no_sessions(),
+            Ok(Heard::Leave) => return Ok(Farewell::SentAway),
+            Ok(Heard::Over) => return Ok(Farewell::Over),
             Err(cause) if heard.elapsed() > patience => {
                 warn!(cause, "the supervisor does not answer");
                 return Err(NodeError::NoSupervisor { after: patience });

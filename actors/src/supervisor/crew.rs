@@ -192,8 +192,13 @@ impl Supervisor {
     /// Opens the round under way at one client and waits for its word in the background.
     pub(super) fn open_client(&mut self, client: ClientId, ctx: &mut Context<Self>) {
         let (attempt, base) = (self.machine.attempt(), self.machine.state().training(client));
-        if !self.is_here(client) {
-            let reason = "its node is not running".to_owned();
+        let reason = match MemberName::Client(client) {
+            member if self.is_leaving(member) => Some("an operator sent it away"),
+            _ if !self.is_here(client) => Some("its node is not running"),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            let reason = reason.to_owned();
             return self.apply(Event::Refused { attempt, client, reason }, ctx);
         }
         let courier = self.courier();
@@ -251,6 +256,7 @@ impl Handler<AskStatus> for Supervisor {
             phase: self.machine.phase().to_owned(),
             working: clients.filter(|client| self.machine.is_working(*client)).collect(),
             heard_secs: heard.collect(),
+            leaving: self.leaving.keys().map(MemberName::to_string).collect(),
             restarts: self.restarts,
         }
     }
@@ -262,12 +268,16 @@ impl Handler<Beat> for Supervisor {
     fn handle(&mut self, message: Beat, ctx: &mut Self::Context) -> Self::Result {
         let Beat { member, life, door } = message;
         let Crew::Apart { lookout, .. } = &self.crew else { return Heard::Over };
+        let lookout = Arc::clone(lookout);
         if self.complete {
             return Heard::Over;
         }
         let (heard, joined) = lookout.hear(member, life, door.as_ref());
         if let Some(joined) = joined {
             self.joined(member, joined, ctx);
+        }
+        if heard == Heard::Welcome {
+            return self.farewell(member, life, &lookout).unwrap_or(heard);
         }
         heard
     }

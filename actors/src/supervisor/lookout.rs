@@ -81,6 +81,10 @@ pub enum Heard {
     Introduce,
     /// It may not join, and why.
     Refused(String),
+    /// It is to leave, and still needed: it takes on nothing new.
+    Drain,
+    /// It is to leave, and needed no more.
+    Leave,
     /// The run is over: nobody will ask it for anything.
     Over,
 }
@@ -188,6 +192,25 @@ impl Lookout {
             self.seen.send_modify(|members| members.retain(|_, seen| !too_long(seen)));
         }
         silent
+    }
+
+    /// The life in which a member is here.
+    pub fn life_of(&self, member: MemberName) -> Option<u64> {
+        self.seen.borrow().get(&member).map(|seen| seen.life)
+    }
+
+    /// Whether another replica of a shard's stage is here, and `stays`.
+    pub fn is_replaceable(&self, member: MemberName, stays: impl Fn(&MemberName) -> bool) -> bool {
+        let seen = self.seen.borrow();
+        let staying = seen.iter().filter(|(other, _)| stays(other));
+        served(&staying.map(|(other, seen)| (*other, *seen)).collect(), member)
+    }
+
+    /// Counts a member as never heard of.
+    pub fn forget(&self, member: MemberName) {
+        self.seen.send_modify(|members| {
+            members.remove(&member);
+        });
     }
 
     /// Whether a member has been heard of and not been silent for too long.

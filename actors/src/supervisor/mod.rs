@@ -5,6 +5,7 @@
 
 mod courier;
 mod crew;
+mod leave;
 mod lookout;
 mod rounds;
 
@@ -34,6 +35,7 @@ use crate::peer::Peer;
 use crate::recovery::MemberEnded;
 use crate::registry::{MemberName, Registry};
 use courier::Courier;
+use leave::Leaving;
 use rounds::OpenRoundRecord;
 
 /// Cut-off of the metric that chooses a client's best state: validation NDCG@10. Source: ours.
@@ -99,6 +101,7 @@ pub struct Supervisor {
     complete: bool,
     started: Instant,
     restarts: u32,
+    leaving: BTreeMap<MemberName, Leaving>,
     round: OpenRoundRecord,
     peers: Option<SupervisorPeers>,
     ended: Option<Recipient<MemberEnded>>,
@@ -123,6 +126,7 @@ impl Supervisor {
             complete: false,
             started: Instant::now(),
             restarts: 0,
+            leaving: BTreeMap::new(),
             round: OpenRoundRecord::default(),
             peers: None,
             ended: None,

@@ -39,6 +39,7 @@ impl Supervisor {
         match command {
             Command::OpenRound { attempt, clients } => self.open_round(attempt, clients, ctx),
             Command::Abandon { attempt, clients } => {
+                let clients = clients.into_iter().filter(|client| self.is_here(*client)).collect();
                 let courier = self.courier();
                 let abandon = async move { courier.abandon(clients, attempt).await };
                 ctx.spawn(abandon.into_actor(self));
@@ -162,7 +163,9 @@ impl Supervisor {
             slices: mixed.digest,
             peak_memory_bytes: peak_memory_bytes(),
         })?;
-        let clients: Vec<ClientId> = state.slices.keys().copied().collect();
+        // Who is not here finds the commit in the manifest when it comes.
+        let here = state.slices.keys().copied().filter(|client| self.is_here(*client));
+        let clients: Vec<ClientId> = here.collect();
         self.write_manifest(state)?;
         self.run_store.retain(self.blueprint.config.checkpoint.keep.get())?;
         let referenced = self.run_store.referenced();

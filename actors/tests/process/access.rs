@@ -10,6 +10,10 @@ use fellrec::ids::{ClientId, Round};
 use fellrec::split::wire;
 use fellrec_actors::link::envelope::{AnswerHead, CallId, RequestHead, Step, open, seal};
 use fellrec_actors::messages::StepDone;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, SanType, date_time_ymd,
+};
 use tokio::sync::mpsc;
 
 use super::nodes::{SIMULATED, incidents, supervise, trace, up_without_supervisor};
@@ -80,6 +84,34 @@ impl Intruder {
     }
 }
 
+/// Writes a certificate of client-3 by the federation's own authority that holds until a year.
+fn forge(place: &Place, folder: &str, until: i32) {
+    let mut issuer = CertificateParams::default();
+    issuer.distinguished_name = name("fellrec up authority");
+    issuer.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let authority = KeyPair::from_pem(&place.read("up/federation/ca/ca.key")).expect("made");
+    let mut params = CertificateParams::default();
+    params.distinguished_name = name("client-3");
+    params.subject_alt_names =
+        vec![SanType::Rfc822Name("client-3@up.fellrec".try_into().expect("made"))];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().expect("made");
+    let cert = params.signed_by(&key, &Issuer::new(issuer, authority)).expect("made");
+    std::fs::create_dir(place.path(folder)).expect("made");
+    place.write(&format!("{folder}/cert.pem"), &cert.pem());
+    place.write(&format!("{folder}/key.pem"), &key.serialize_pem());
+}
+
+fn name(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, "fellrec");
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
 fn reason(answer: &AnswerHead) -> &str {
     match answer {
         AnswerHead::Refused { reason } => reason,
@@ -104,6 +136,11 @@ fn whatever_a_member_tries_beyond_its_rights_is_refused_and_the_run_goes_on() {
         assert!(dial(&broker, None, &authority).await.is_err(), "no certificate");
         let forged = place.path("other/kits/client-3");
         assert!(dial(&broker, Some(&forged), &authority).await.is_err(), "another authority's");
+        for (folder, until, holds) in [("expired", 2021, false), ("valid", 2100, true)] {
+            forge(&place, folder, until);
+            let dialled = dial(&broker, Some(&place.path(folder)), &authority).await;
+            assert_eq!(dialled.is_ok(), holds, "{folder}");
+        }
         let mut intruder =
             dial(&broker, Some(&kit), &authority).await.expect("its own certificate");
 

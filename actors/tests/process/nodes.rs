@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use fellrec::federation::round::Absence;
 use fellrec::history::EventKind;
 use fellrec::ids::ClientId;
 
@@ -73,6 +74,18 @@ pub fn incidents(place: &Place) -> Vec<String> {
     history.lines().filter_map(told).collect()
 }
 
+/// Looks again until there is something, or a minute is over.
+fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "it does not come");
+        sleep(Duration::from_millis(50));
+    }
+}
+
 fn assert_same(place: &Place) {
     assert_eq!(trace(place), *SIMULATED, "{:#?}", incidents(place));
 }
@@ -120,7 +133,8 @@ fn a_frozen_shard_is_left_for_another() {
 fn a_client_that_comes_late_is_missed_until_it_is_there() {
     let place = Place::new();
     let late = ["--json", "--leave-out", "client-4", "--set", "nodes.absence_secs=3"];
-    let mut process = up(&place, &late);
+    let rounds = ["--set", "federation.rounds=60"];
+    let mut process = up(&place, &[&late[..], &rounds].concat());
     process.until_open(3);
     let (kit, out) = ("up/federation/kits/client-4", "up/nodes/client-4");
     let node = place.process(&["node", "--kit", kit, "--out", out, "--quiet"]);
@@ -139,7 +153,7 @@ fn a_client_that_comes_late_is_missed_until_it_is_there() {
         })
         .collect();
     assert_eq!(absent[..3], [true; 3]);
-    assert!(!absent[7], "it has long been there: {absent:?}");
+    assert!(!absent[59], "it has long been there: {absent:?}");
 }
 
 #[test]
@@ -249,4 +263,66 @@ fn kits_are_made_added_renewed_and_revoked() {
     }
     let (status, _, stderr) = run(&["provision", "fed.toml", "--out", "fed"]);
     assert!(!status.success() && stderr.contains("not empty"), "{stderr}");
+}
+
+#[test]
+fn an_operator_sends_members_away_and_changes_the_heating() {
+    let place = Place::new();
+    // As long as it takes.
+    let process = up(&place, &["--quiet", "--seal", "--set", "federation.rounds=100000"]);
+    let operator = ["--kit", "up/federation/kits/operator"];
+    let order = |args: &[&str]| place.process(&[args, &operator].concat()).end();
+    let committed = |rounds: usize| {
+        let history = || std::fs::read_to_string(place.path("up/nodes/supervisor/events.jsonl"));
+        wait_until(|| {
+            let now = history().unwrap_or_default().matches("\"round_committed\"").count();
+            (now >= rounds).then_some(now)
+        })
+    };
+    committed(2);
+    for leaves in ["shard-0-1", "client-4"] {
+        let (status, _, stderr) = order(&["drain", leaves]);
+        assert!(status.success() && stderr.contains(leaves), "{stderr}");
+    }
+    let refused = [
+        (["drain", "shard-0-0"], "the only replica"),
+        (["drain", "aggregator"], "there is one aggregator"),
+        (["drain", "client-9"], "expected one of"),
+        (["drain", "clients"], "shard-STAGE-REPLICA"),
+    ];
+    for (args, told) in refused {
+        let (status, _, stderr) = order(&args);
+        assert!(!status.success() && stderr.contains(told), "{args:?}: {stderr}");
+    }
+    let (status, _, stderr) = order(&["tune", "--alpha", "0.5", "--beta", "9"]);
+    assert!(status.success(), "{stderr}");
+    let (status, _, stderr) = order(&["tune", "--alpha=-1", "--beta", "9"]);
+    assert!(!status.success() && stderr.contains("alpha"), "{stderr}");
+    wait_until(|| {
+        let (_, status, _) = order(&["status", "--json"]);
+        let here = |name: &str| status.contains(&format!("\"{name}\":"));
+        assert!(here("client-3") && here("shard-0-0"), "{status}");
+        (!here("client-4") && !here("shard-0-1")).then_some(())
+    });
+    committed(committed(0) + 3);
+    process.signal("INT");
+    let (status, _, _) = process.end();
+    assert_eq!(status.code(), Some(130));
+    let history = place.read("up/nodes/supervisor/events.jsonl");
+    let events: Vec<EventKind> = history.lines().map(event).collect();
+    let mixed = |kind: &EventKind| match kind {
+        EventKind::RoundCommitted { attempt, absent, .. } => {
+            assert_eq!(attempt.attempt, 0, "no round is opened again: {:#?}", incidents(&place));
+            let away = |why: &Absence| why.to_string().contains("sent it away");
+            let gone = absent.get(&ClientId(4)).is_some_and(away);
+            assert_eq!(absent.len(), usize::from(gone), "nobody else is missed: {absent:?}");
+            Some(gone)
+        }
+        _ => None,
+    };
+    let gone: Vec<bool> = events.iter().filter_map(mixed).collect();
+    assert!(gone.is_sorted() && !gone[1], "there, then gone for good: {gone:?}");
+    assert!(gone.ends_with(&[true; 2]), "gone at the end: {gone:?}");
+    let tuned = |kind: &EventKind| matches!(kind, EventKind::HeatingChanged { .. });
+    assert_eq!(events.iter().filter(|kind| tuned(kind)).count(), 1);
 }
