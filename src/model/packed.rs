@@ -54,12 +54,22 @@ impl Number {
     }
 }
 
-/// The raw bytes of a tensor, row by row.
-pub fn raw_bytes(tensor: &Tensor) -> Vec<u8> {
+/// Hands the raw bytes of a tensor, row by row, to `take`; no copy is made of one that is dense and on the CPU.
+pub fn with_raw_bytes<R>(tensor: &Tensor, take: impl FnOnce(&[u8]) -> R) -> R {
     let dense = tensor.detach().to_device(Device::Cpu).contiguous();
-    let mut bytes = vec![0; dense.numel() * dense.kind().elt_size_in_bytes()];
-    dense.copy_data_u8(&mut bytes, dense.numel());
-    bytes
+    let length = dense.numel() * dense.kind().elt_size_in_bytes();
+    if length == 0 {
+        // Without numbers there may be no storage.
+        return take(&[]);
+    }
+    // SAFETY: the storage of a dense tensor on the CPU has `length` initialised bytes from its data pointer
+    // on, and `dense` keeps it alive until `take` has returned.
+    #[allow(
+        unsafe_code,
+        reason = "tch gives no view of a tensor's bytes, and a copy costs as much as sending them"
+    )]
+    let bytes = unsafe { std::slice::from_raw_parts(dense.data_ptr().cast::<u8>(), length) };
+    take(bytes)
 }
 
 /// Writes a tensor.
@@ -69,8 +79,10 @@ pub fn raw_bytes(tensor: &Tensor) -> Vec<u8> {
 pub fn serialize<S: Serializer>(tensor: &Tensor, serializer: S) -> Result<S::Ok, S::Error> {
     let kind = Number::of(tensor.kind())
         .ok_or_else(|| S::Error::custom(format!("no message carries {:?}", tensor.kind())))?;
-    let bytes = raw_bytes(tensor);
-    Packed { kind, shape: tensor.size(), data: Bytes::new(&bytes) }.serialize(serializer)
+    let shape = tensor.size();
+    with_raw_bytes(tensor, |bytes| {
+        Packed { kind, shape, data: Bytes::new(bytes) }.serialize(serializer)
+    })
 }
 
 /// Reads a tensor.

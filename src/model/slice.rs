@@ -166,7 +166,7 @@ impl Slice {
             for dim in shape {
                 hasher.update(dim.to_le_bytes());
             }
-            hasher.update(packed::raw_bytes(&named.tensor));
+            packed::with_raw_bytes(&named.tensor, |bytes| hasher.update(bytes));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Calls: a message out, its answer back, over a broker that may lose either.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -125,6 +125,8 @@ struct Shared {
     sealer: Option<Sealer>,
     life: u64,
     numbers: Mutex<Numbers>,
+    /// Chunks that receivers take at once, as they said last.
+    grants: Mutex<BTreeMap<MemberName, usize>>,
 }
 
 /// Calls that are open, and the number of the next one.
@@ -154,8 +156,8 @@ impl Caller {
         sealer: Option<Sealer>,
         life: u64,
     ) -> Self {
-        let numbers = Mutex::default();
-        let shared = Shared { me, subjects, control, bulk, limits, sealer, life, numbers };
+        let (numbers, grants) = (Mutex::default(), Mutex::default());
+        let shared = Shared { me, subjects, control, bulk, limits, sealer, life, numbers, grants };
         Self { shared: Arc::new(shared) }
     }
 
@@ -180,8 +182,10 @@ impl Caller {
         let mut answer = if frame.len() <= limits.chunk {
             call.exchange(Step::Whole { name: name.to_owned() }, frame).await?
         } else {
-            call.put(frame).await?;
-            call.exchange(Step::Await, Bytes::new()).await?
+            match call.put(frame).await? {
+                Some(answer) => answer,
+                None => call.exchange(Step::Await, Bytes::new()).await?,
+            }
         };
         loop {
             match answer {
@@ -204,6 +208,17 @@ impl Shared {
         numbers.next += 1;
         numbers.open.insert(number);
         OpenCall { shared: self, to, name, lane, id: CallId { life: self.life, number } }
+    }
+
+    fn granted(&self, to: MemberName) -> Option<usize> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner).get(&to).copied()
+    }
+
+    /// Keeps what a receiver grants, and returns how much of it is used.
+    fn grant(&self, to: MemberName, credits: u16) -> usize {
+        let at_once = usize::from(credits.clamp(1, self.limits.credits));
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner).insert(to, at_once);
+        at_once
     }
 
     fn oldest(&self) -> u64 {
@@ -235,8 +250,9 @@ impl OpenCall<'_> {
         sealer.open(&envelope, answer).map_err(|source| CallError::Seal { to: from, name, source })
     }
 
-    /// Sends a large message, chunk by chunk, as many at once as the receiver grants.
-    async fn put(&self, frame: Bytes) -> Result<(), CallError> {
+    /// Sends a large message, chunk by chunk, as many at once as the receiver grants: what it said last, or until
+    /// it has said something one. Returns the answer if it came with the word that all is there.
+    async fn put(&self, frame: Bytes) -> Result<Option<(AnswerHead, Bytes)>, CallError> {
         let size = self.shared.limits.chunk;
         let of = frame.len().div_ceil(size) as u32;
         let send = async |index: u32| {
@@ -244,12 +260,29 @@ impl OpenCall<'_> {
             let chunk = frame.slice(start..frame.len().min(start + size));
             let total = frame.len() as u64;
             let step = Step::Chunk { name: self.name.to_owned(), index, of, total };
-            Ok::<_, CallError>(self.exchange(step, chunk).await?.0)
+            self.exchange(step, chunk).await
         };
-        let AnswerHead::Taken { credits } = send(0).await? else { return Ok(()) };
-        let at_once = usize::from(credits.clamp(1, self.shared.limits.credits));
-        let chunks = stream::iter((1..of).map(send)).buffer_unordered(at_once);
-        chunks.try_for_each(async |_| Ok(())).await
+        let (mut first, mut done) = (0, None);
+        let at_once = match self.shared.granted(self.to) {
+            Some(granted) => granted,
+            None => {
+                first = 1;
+                match send(0).await? {
+                    (AnswerHead::Taken { credits }, _) => self.shared.grant(self.to, credits),
+                    answer => return Ok(Some(answer)),
+                }
+            }
+        };
+        let mut chunks = stream::iter((first..of).map(send)).buffer_unordered(at_once);
+        while let Some(answer) = chunks.try_next().await? {
+            match answer {
+                (AnswerHead::Taken { credits }, _) => {
+                    self.shared.grant(self.to, credits);
+                }
+                answer => done = Some(answer),
+            }
+        }
+        Ok(done)
     }
 
     /// Puts the answer together.

@@ -37,7 +37,7 @@ pub enum Step {
         /// Name of the message.
         name: String,
     },
-    /// A chunk of it.
+    /// A chunk of it. The one that completes it is answered as the whole message is.
     Chunk {
         /// Name of the message.
         name: String,
@@ -60,7 +60,7 @@ pub enum Step {
 /// Head of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AnswerHead {
-    /// The chunk is here.
+    /// The chunk is here, and others are missing.
     Taken {
         /// Chunks that may be under way at once.
         credits: u16,

@@ -65,10 +65,48 @@ struct Call {
 }
 
 enum State {
-    Assembling { name: String, chunks: Vec<Option<Bytes>>, total: u64 },
+    Assembling(Assembly),
     Working { done: watch::Receiver<bool> },
     Done { answer: Bytes },
     Refused { reason: String },
+}
+
+/// A message that is coming in chunks, in any order and some of them twice.
+struct Assembly {
+    name: String,
+    total: u64,
+    /// What is whole from the start on: copied while the rest is under way.
+    whole: BytesMut,
+    /// Chunks in `whole`.
+    next: usize,
+    /// Those that came early.
+    ahead: Vec<Option<Bytes>>,
+}
+
+impl Assembly {
+    fn new(name: &str, of: u32, total: u64) -> Self {
+        let whole = BytesMut::with_capacity(total as usize);
+        Self { name: name.to_owned(), total, whole, next: 0, ahead: vec![None; of as usize] }
+    }
+
+    /// Takes a chunk in; the message when it is the last that was missing.
+    fn add(&mut self, index: u32, body: Bytes) -> Result<Option<Bytes>, String> {
+        let index = index as usize;
+        if index >= self.next {
+            self.ahead[index] = Some(body);
+        }
+        while let Some(body) = self.ahead.get_mut(self.next).and_then(Option::take) {
+            if (self.whole.len() + body.len()) as u64 > self.total {
+                return Err(format!("more in chunks than the {} bytes of the message", self.total));
+            }
+            self.whole.extend_from_slice(&body);
+            self.next += 1;
+        }
+        if self.next < self.ahead.len() {
+            return Ok(None);
+        }
+        Ok(Some(std::mem::take(&mut self.whole).freeze()))
+    }
 }
 
 impl Call {
@@ -80,7 +118,7 @@ impl Call {
     /// chunk on.
     fn bytes(&self) -> u64 {
         match &self.state {
-            State::Assembling { total, .. } => *total,
+            State::Assembling(assembly) => assembly.total,
             State::Done { answer } => answer.len() as u64,
             State::Working { .. } | State::Refused { .. } => 0,
         }
@@ -168,10 +206,11 @@ impl Inbox {
                     return Ok((busy, Bytes::new()));
                 }
                 let whole = self.held.borrow_mut().add(key, &name, index, of, total, body)?;
-                if let Some(frame) = whole {
-                    self.begin(key, name, frame);
-                }
-                Ok((AnswerHead::Taken { credits: self.limits.credits }, Bytes::new()))
+                let Some(frame) = whole else {
+                    return Ok((AnswerHead::Taken { credits: self.limits.credits }, Bytes::new()));
+                };
+                self.begin(key, name, frame);
+                Ok(self.outcome(key).await)
             }
             Step::Await => Ok(self.outcome(key).await),
             Step::Fetch { index } => {
@@ -202,7 +241,7 @@ impl Inbox {
     fn begin(&self, key: (MemberName, CallId), name: String, frame: Bytes) {
         let mut held = self.held.borrow_mut();
         match held.calls.get(&key).map(|call| &call.state) {
-            None | Some(State::Assembling { .. }) => {}
+            None | Some(State::Assembling(_)) => {}
             Some(_) => return,
         }
         let (finished, done) = watch::channel(false);
@@ -258,7 +297,7 @@ impl Inbox {
         };
         call.touched = Instant::now();
         match &call.state {
-            State::Assembling { .. } => (AnswerHead::Unknown, Bytes::new()),
+            State::Assembling(_) => (AnswerHead::Unknown, Bytes::new()),
             State::Working { .. } => (AnswerHead::Working, Bytes::new()),
             State::Refused { reason } => {
                 (AnswerHead::Refused { reason: reason.clone() }, Bytes::new())
@@ -303,28 +342,21 @@ impl Held {
         total: u64,
         body: Bytes,
     ) -> Result<Option<Bytes>, String> {
-        let assembling =
-            || State::Assembling { name: name.to_owned(), chunks: vec![None; of as usize], total };
-        let call = self.calls.entry(key).or_insert_with(|| Call::new(assembling()));
+        let call = self.calls.entry(key);
+        let call =
+            call.or_insert_with(|| Call::new(State::Assembling(Assembly::new(name, of, total))));
         call.touched = Instant::now();
-        let State::Assembling { name: known, chunks, total: promised } = &mut call.state else {
-            return Ok(None);
-        };
-        if (known.as_str(), chunks.len(), *promised) != (name, of as usize, total) {
+        let State::Assembling(assembly) = &mut call.state else { return Ok(None) };
+        if (assembly.name.as_str(), assembly.ahead.len(), assembly.total)
+            != (name, of as usize, total)
+        {
             return Err(format!("chunk {index} of {of} is of another message"));
         }
-        chunks[index as usize] = Some(body);
-        let got: u64 = chunks.iter().flatten().map(|chunk| chunk.len() as u64).sum();
-        if got > total {
+        let whole = assembly.add(index, body);
+        if whole.is_err() {
             self.calls.remove(&key);
-            return Err(format!("{got} bytes in chunks of a message of {total}"));
         }
-        if chunks.iter().any(Option::is_none) {
-            return Ok(None);
-        }
-        let mut whole = BytesMut::with_capacity(total as usize);
-        chunks.iter().flatten().for_each(|chunk| whole.extend_from_slice(chunk));
-        Ok(Some(whole.freeze()))
+        whole
     }
 
     fn piece(&mut self, key: (MemberName, CallId), index: u32, size: usize) -> (AnswerHead, Bytes) {

@@ -11,6 +11,7 @@ use tch::{Kind, TchError, Tensor};
 use thiserror::Error;
 
 use super::{NamedTensor, Slice};
+use crate::model::packed::with_raw_bytes;
 
 /// Bytes of the field that starts a safetensors file: the length of its header, little-endian.
 const LENGTH_FIELD: u64 = 8;
@@ -81,7 +82,7 @@ impl Slice {
                 named.name.as_str(),
                 dtype,
                 shape,
-                crate::model::packed::raw_bytes(&named.tensor),
+                with_raw_bytes(&named.tensor, <[u8]>::to_vec),
             ));
         }
         let mut views = Vec::with_capacity(payloads.len());
