@@ -205,8 +205,9 @@ fn submitted(value: f64) -> SubmittedSlice {
 
 #[test]
 fn the_collection_keeps_to_the_newest_attempt() {
-    let places = vec![Place::Front, Place::Stage(0), Place::Back];
-    let mut collection = Collection::new(places.clone());
+    let places = [Place::Front, Place::Stage(0), Place::Back];
+    let layout = places.map(|place| (place, submitted(0.0).trained));
+    let mut collection = Collection::new(layout.into());
     let rules = &world().config().screening.clone();
     let now = attempt(4, 1);
     for place in &places {
@@ -217,8 +218,6 @@ fn the_collection_keeps_to_the_newest_attempt() {
     for late in [attempt(4, 0), attempt(3, 9)] {
         let error = collection.submit(late, CLIENT, Place::Back, submitted(9.0));
         assert!(matches!(error, Err(CollectionError::StaleAttempt { .. })), "{error:?}");
-        let error = collection.screen(late, &[CLIENT], rules);
-        assert!(matches!(error, Err(CollectionError::StaleAttempt { .. })), "{error:?}");
     }
     let other = collection.submit(now, CLIENT, Place::Stage(7), submitted(1.0));
     assert!(matches!(other, Err(CollectionError::UnknownPlace { .. })), "{other:?}");
@@ -226,7 +225,32 @@ fn the_collection_keeps_to_the_newest_attempt() {
     let strangers = collection.screen(now, &[CLIENT, ClientId(5)], rules);
     let Err(CollectionError::Missing { clients }) = strangers else { panic!("{strangers:?}") };
     assert_eq!(clients, [ClientId(5)]);
+    for late in [attempt(4, 0), attempt(3, 9)] {
+        let error = collection.screen(late, &[CLIENT], rules);
+        assert!(matches!(error, Err(CollectionError::StaleAttempt { .. })), "{error:?}");
+    }
     collection.submit(attempt(4, 2), CLIENT, Place::Front, submitted(1.0)).expect("a new attempt");
     let dropped = collection.screen(attempt(4, 2), &[CLIENT], rules);
     assert!(matches!(dropped, Err(CollectionError::Missing { .. })), "{dropped:?}");
+}
+
+#[test]
+fn a_client_harms_no_slices_but_its_own() {
+    let places = [Place::Front, Place::Stage(0), Place::Back];
+    let layout = places.map(|place| (place, submitted(0.0).trained));
+    let mut collection = Collection::new(layout.into());
+    let (now, rules, other) = (attempt(4, 0), world().config().screening.clone(), ClientId(5));
+    for place in places {
+        collection.submit(now, CLIENT, place, submitted(1.0)).expect("taken in");
+        collection.submit(now, other, place, submitted(1.0)).expect("taken in");
+    }
+    // An attempt that there will not be for long, and tensors that the model does not have.
+    collection.submit(attempt(99, 0), other, Place::Front, submitted(1.0)).expect("its own");
+    assert!(collection.screen(now, &[CLIENT], &rules).expect("complete").is_empty());
+    let strange = SubmittedSlice { trained: Slice::default(), start: Slice::default() };
+    let error = collection.submit(now, CLIENT, Place::Back, strange);
+    assert!(matches!(error, Err(CollectionError::Layout { .. })), "{error:?}");
+    assert!(collection.screen(now, &[CLIENT], &rules).expect("complete").is_empty());
+    let missing = collection.screen(now, &[CLIENT, other], &rules);
+    assert!(matches!(missing, Err(CollectionError::Missing { .. })), "{missing:?}");
 }

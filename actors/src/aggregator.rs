@@ -30,9 +30,7 @@ use crate::registry::{AggregatorActor, MemberName, Registry};
 
 /// What the aggregator is made of; a factory makes it anew for a restart.
 pub struct AggregatorSeat {
-    /// Places that every participant submits.
-    pub places: Vec<Place>,
-    /// Tensors of each.
+    /// What every participant submits.
     pub layout: Arc<Layout>,
     /// Who learns from whom.
     pub mixer: Mixer,
@@ -56,7 +54,7 @@ pub struct Aggregator {
 impl Aggregator {
     /// An actor without slices.
     pub fn new(seat: AggregatorSeat) -> Self {
-        let collection = Collection::new(seat.places.clone());
+        let collection = Collection::new(seat.layout.expected_slices());
         Self { seat, collection, holders: BTreeMap::new() }
     }
 

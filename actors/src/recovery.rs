@@ -249,7 +249,6 @@ impl Spawner {
 
     fn spawn_aggregator(&self, generation: u64, obituary: Obituary) {
         let seat = AggregatorSeat {
-            places: self.blueprint.layout.cut.places(),
             layout: Arc::clone(&self.blueprint.layout),
             mixer: Mixer::new((self.rule)(), Robust::of(&self.blueprint.config.mixing)),
             shared: self.folder.shared_store(&self.blueprint.config),

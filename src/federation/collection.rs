@@ -14,7 +14,7 @@ use super::screening::{ScreeningVerdict, Submission, screen};
 use crate::config::ScreeningConfig;
 use crate::ids::ClientId;
 use crate::model::cut::Place;
-use crate::model::slice::{Digest, Slice, Theta};
+use crate::model::slice::{Digest, LayoutError, Slice, Theta};
 use crate::told::chain;
 
 /// One place's tensors of one client, after its local round and as they were at its start.
@@ -48,6 +48,14 @@ pub enum CollectionError {
     UnknownPlace {
         /// Place of the message.
         place: Place,
+    },
+    /// The slice is not one of the model's.
+    #[error("the slice of {place:?} does not fit the model")]
+    Layout {
+        /// Place of the message.
+        place: Place,
+        /// First difference.
+        source: LayoutError,
     },
     /// The mixing rule refused the round.
     #[error("failed to mix")]
@@ -97,21 +105,38 @@ pub struct MixedSlices {
 }
 
 /// Slices of the open round.
+///
+/// Which attempt is open is the supervisor's to say, by what it asks for; a client's word counts for its own slices
+/// alone, so that none can drop another's.
 #[derive(Debug)]
 pub struct Collection {
-    places: Vec<Place>,
+    /// What the model has at every place.
+    layout: BTreeMap<Place, Slice>,
     open: Option<Attempt>,
-    slices: BTreeMap<ClientId, BTreeMap<Place, SubmittedSlice>>,
+    held: BTreeMap<ClientId, Held>,
+}
+
+/// What one client submitted last.
+#[derive(Debug)]
+struct Held {
+    attempt: Attempt,
+    slices: BTreeMap<Place, SubmittedSlice>,
+}
+
+impl Held {
+    fn new(attempt: Attempt) -> Self {
+        Self { attempt, slices: BTreeMap::new() }
+    }
 }
 
 impl Collection {
-    /// An empty collection for slices of these places.
-    pub fn new(places: Vec<Place>) -> Self {
-        Self { places, open: None, slices: BTreeMap::new() }
+    /// An empty collection for slices as the model has them, place by place.
+    pub fn new(layout: BTreeMap<Place, Slice>) -> Self {
+        Self { layout, open: None, held: BTreeMap::new() }
     }
 
     /// Takes a slice in and returns its receipt. A repeated slice replaces its twin; a slice of a
-    /// newer attempt opens that attempt and drops the older one's.
+    /// newer attempt replaces all that its client submitted before.
     pub fn submit(
         &mut self,
         attempt: Attempt,
@@ -119,27 +144,28 @@ impl Collection {
         place: Place,
         slice: SubmittedSlice,
     ) -> Result<Digest, CollectionError> {
-        if !self.places.contains(&place) {
-            return Err(CollectionError::UnknownPlace { place });
+        let expected = self.layout.get(&place).ok_or(CollectionError::UnknownPlace { place })?;
+        for slice in [&slice.trained, &slice.start] {
+            slice
+                .same_layout(expected)
+                .map_err(|source| CollectionError::Layout { place, source })?;
         }
-        match self.open {
-            Some(open) if attempt < open => {
-                return Err(CollectionError::StaleAttempt { got: attempt, open });
-            }
-            Some(open) if attempt == open => {}
-            _ => {
-                self.open = Some(attempt);
-                self.slices.clear();
-            }
+        let last = self.held.get(&client).map(|held| held.attempt);
+        if let Some(open) = self.open.max(last).filter(|open| attempt < *open) {
+            return Err(CollectionError::StaleAttempt { got: attempt, open });
         }
         let receipt = slice.trained.digest();
-        self.slices.entry(client).or_default().insert(place, slice);
+        let held = self.held.entry(client).or_insert_with(|| Held::new(attempt));
+        if held.attempt != attempt {
+            *held = Held::new(attempt);
+        }
+        held.slices.insert(place, slice);
         Ok(receipt)
     }
 
     /// Checks the updates of `clients` against `screening`; returns those refused, with the reason.
     pub fn screen(
-        &self,
+        &mut self,
         attempt: Attempt,
         clients: &[ClientId],
         screening: &ScreeningConfig,
@@ -163,7 +189,7 @@ impl Collection {
 
     /// Mixes the participants. All from one snapshot: what is here stays as it is.
     pub fn mix(
-        &self,
+        &mut self,
         attempt: Attempt,
         participants: &BTreeMap<ClientId, Participant>,
         mixer: &Mixer,
@@ -206,18 +232,22 @@ impl Collection {
 
     /// Drops all slices; the attempt stays open.
     pub fn clear(&mut self) {
-        self.slices.clear();
+        self.held.clear();
     }
 
-    fn check(&self, attempt: Attempt, clients: &[ClientId]) -> Result<(), CollectionError> {
+    /// Opens the attempt and drops what is older; says who has not submitted all of it.
+    fn check(&mut self, attempt: Attempt, clients: &[ClientId]) -> Result<(), CollectionError> {
         if let Some(open) = self.open
             && attempt < open
         {
             return Err(CollectionError::StaleAttempt { got: attempt, open });
         }
+        self.open = Some(attempt);
+        self.held.retain(|_, held| held.attempt >= attempt);
         let complete = |client: &ClientId| {
-            self.open == Some(attempt)
-                && self.slices.get(client).is_some_and(|held| held.len() == self.places.len())
+            self.held.get(client).is_some_and(|held| {
+                held.attempt == attempt && held.slices.len() == self.layout.len()
+            })
         };
         let missing: Vec<ClientId> =
             clients.iter().filter(|client| !complete(client)).copied().collect();
@@ -226,7 +256,7 @@ impl Collection {
 
     /// Trained and start tensors of a client whose slices are all here, as handles.
     fn thetas(&self, client: ClientId) -> (Theta, Theta) {
-        let held = &self.slices[&client];
+        let held = &self.held[&client].slices;
         let gather = |select: fn(&SubmittedSlice) -> &Slice| {
             let part = |wanted: fn(&Place) -> bool| {
                 let slices = held.iter().filter(|(place, _)| wanted(place));
@@ -244,10 +274,10 @@ impl Collection {
     /// Cuts a mixed theta into the places its tensors came from. Stages hold rising ranges of
     /// blocks, so the body is their slices one after the other.
     fn by_place(&self, client: ClientId, theta: Theta) -> BTreeMap<Place, Slice> {
-        let held = &self.slices[&client];
+        let held = &self.held[&client].slices;
         let mut body = theta.body.tensors.into_iter();
         let mut by_place = BTreeMap::new();
-        for place in self.places.iter().filter(|place| matches!(place, Place::Stage(_))) {
+        for place in self.layout.keys().filter(|place| matches!(place, Place::Stage(_))) {
             let tensors = body.by_ref().take(held[place].trained.tensors.len()).collect();
             by_place.insert(*place, Slice::new(tensors));
         }

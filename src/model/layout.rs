@@ -123,6 +123,11 @@ impl Layout {
         Slice::new(tensors.collect())
     }
 
+    /// The same for every place that has trainable tensors of its own to bring together.
+    pub fn expected_slices(&self) -> BTreeMap<Place, Slice> {
+        self.cut.places().into_iter().map(|place| (place, self.expected_slice(place))).collect()
+    }
+
     /// The frozen base of these places; empty where everything trains.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ impl From<CollectionError> for Setback {
 
 impl Aggregator {
     pub fn new(cluster: Rc<Cluster>) -> Self {
-        let collection = Collection::new(cluster.world.blueprint.layout.cut.places());
+        let collection = Collection::new(cluster.world.blueprint.layout.expected_slices());
         let config = cluster.world.config();
         let rule = rule_of_run(&config.mixing, config.federation.rounds);
         let mixer = Mixer::new(rule, Robust::of(&config.mixing));

@@ -6,6 +6,7 @@ use actix::Arbiter;
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use fellrec::config::NodesConfig;
+use fellrec::federation::round::Attempt;
 use fellrec::ids::{ClientId, Round, ShardId, StepId};
 use fellrec::split::{HiddenStates, wire};
 use fellrec::told::chain;
@@ -14,17 +15,20 @@ use futures::StreamExt;
 use futures::future::LocalBoxFuture;
 use tch::{Device, Kind, Tensor};
 
+use crate::link::carried::Carried;
 use crate::link::connection::Dial;
 use crate::link::inbox::Deliver;
 use crate::link::line::Line;
 use crate::link::sealing::{SealSecrets, Sealer};
 use crate::link::subjects::RunId;
-use crate::messages::ForwardBody;
+use crate::messages::{ForwardBody, StepDone};
 use crate::peer::Peer;
 use crate::registry::MemberName;
 
 /// Hidden width of the activations.
 const WIDTH: i64 = 64;
+/// Small messages of one measurement.
+const SMALL: usize = 1_000;
 /// Longest wait for a round trip.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -39,6 +43,26 @@ pub struct RoundTrip {
     pub link: Duration,
 }
 
+/// How long small messages take to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// Half of them.
+    pub median: Duration,
+    /// 99 of 100.
+    pub p99: Duration,
+}
+
+/// All that is measured.
+#[derive(Clone, Debug)]
+pub struct LinkTimes {
+    /// By size.
+    pub trips: Vec<RoundTrip>,
+    /// Small messages with nothing else under way.
+    pub alone: Control,
+    /// Small messages beside activations of the largest size, one after the other.
+    pub beside_bulk: Control,
+}
+
 /// Answers a half step with what came: all of the link, and none of the model.
 struct Echo;
 
@@ -46,10 +70,13 @@ impl Deliver for Echo {
     fn deliver(
         &self,
         _from: MemberName,
-        _name: String,
+        name: String,
         frame: Bytes,
     ) -> LocalBoxFuture<'static, Result<Vec<u8>, String>> {
         Box::pin(async move {
+            if name != ForwardBody::NAME {
+                return wire::encode(&()).map_err(|e| chain(&e));
+            }
             let ForwardBody { hidden, .. } = wire::decode(&frame).map_err(|e| chain(&e))?;
             let answer: Result<Timed<HiddenStates>, fellrec::split::SplitError> =
                 Ok(Timed { value: hidden, seconds: 0.0 });
@@ -63,13 +90,13 @@ impl Deliver for Echo {
 ///
 /// # Errors
 /// No broker, or no answer.
-pub async fn round_trips(
+pub async fn link_times(
     broker: &str,
     nodes: &NodesConfig,
     sizes: &[u64],
     repeats: usize,
     seal: bool,
-) -> Result<Vec<RoundTrip>> {
+) -> Result<LinkTimes> {
     let (client, shard) =
         (MemberName::Client(ClientId(0)), MemberName::Shard(ShardId { stage: 0, replica: 0 }));
     let dial = |member| Dial {
@@ -127,10 +154,40 @@ pub async fn round_trips(
         }
         trips.push(RoundTrip { bytes, bare: median(bare_times), link: median(link_times) });
     }
+    let small = Peer::<StepDone>::new(shard, line.stand_in(shard).recipient(), DEADLINE);
+    let alone = control(&small).await?;
+    let largest = sizes.iter().copied().max().unwrap_or_default();
+    let positions = largest as i64 / (4 * WIDTH);
+    let hidden_btd = Tensor::rand([1, positions, WIDTH], (Kind::Float, Device::Cpu));
+    let bulk = actix::spawn(async move {
+        for step in 0.. {
+            let step = StepId { round: Round(1), step };
+            let hidden = HiddenStates::new(&hidden_btd);
+            if peer.ask(ForwardBody { client: ClientId(0), step, hidden }).await.is_err() {
+                break;
+            }
+        }
+    });
+    let beside_bulk = control(&small).await?;
+    anyhow::ensure!(!bulk.is_finished(), "the activations were not answered");
+    bulk.abort();
     thread.stop();
     line.close();
     server.close();
-    Ok(trips)
+    Ok(LinkTimes { trips, alone, beside_bulk })
+}
+
+/// Small messages, one after the other.
+async fn control(peer: &Peer<StepDone>) -> Result<Control> {
+    let attempt = Attempt { round: Round(0), attempt: 0 };
+    let mut times = Vec::with_capacity(SMALL);
+    for done in 0..SMALL as u64 {
+        let started = Instant::now();
+        peer.ask(StepDone { attempt, client: ClientId(0), done, of: SMALL as u64 }).await?;
+        times.push(started.elapsed());
+    }
+    times.sort_unstable();
+    Ok(Control { median: times[SMALL / 2], p99: times[SMALL * 99 / 100] })
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -31,7 +31,7 @@ use products::product_rate;
 use work::token_flops;
 
 #[cfg(feature = "nodes")]
-pub use link::{RoundTrip, round_trips};
+pub use link::{Control, LinkTimes, RoundTrip, link_times};
 pub use step::{Role, StepBench, StepFigures, Weights};
 
 /// What is measured.

@@ -7,17 +7,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use fellrec::told::chain;
 use futures::StreamExt;
 use futures::future::LocalBoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::caller::Limits;
 use super::connection::Connection;
 use super::envelope::{AnswerHead, CallId, RequestHead, Step, open, seal};
+use super::held::{Call, Held, State, check_chunk};
 use super::sealing::{Envelope, Sealer};
 use super::subjects::sender;
 use crate::registry::MemberName;
@@ -25,8 +26,6 @@ use crate::registry::MemberName;
 /// Longest time that a request waits for an answer before it is told that work goes on; below the timeout of
 /// a request.
 const POLL: Duration = Duration::from_secs(1);
-/// Least bytes of a chunk that is not the last: more chunks would cost more to hold than they carry.
-const LEAST_CHUNK: u64 = 16 << 10;
 
 /// Takes messages in: their sender, name and frame; answers with a frame, or says why not.
 pub trait Deliver {
@@ -50,79 +49,6 @@ pub struct Inbox {
     sealer: Option<Sealer>,
     deliver: Rc<dyn Deliver>,
     held: Rc<RefCell<Held>>,
-}
-
-#[derive(Default)]
-struct Held {
-    calls: BTreeMap<(MemberName, CallId), Call>,
-    refusals: Refusals,
-}
-
-/// A call and how far along it is.
-struct Call {
-    touched: Instant,
-    state: State,
-}
-
-enum State {
-    Assembling(Assembly),
-    Working { done: watch::Receiver<bool> },
-    Done { answer: Bytes },
-    Refused { reason: String },
-}
-
-/// A message that is coming in chunks, in any order and some of them twice.
-struct Assembly {
-    name: String,
-    total: u64,
-    /// What is whole from the start on: copied while the rest is under way.
-    whole: BytesMut,
-    /// Chunks in `whole`.
-    next: usize,
-    /// Those that came early.
-    ahead: Vec<Option<Bytes>>,
-}
-
-impl Assembly {
-    fn new(name: &str, of: u32, total: u64) -> Self {
-        let whole = BytesMut::with_capacity(total as usize);
-        Self { name: name.to_owned(), total, whole, next: 0, ahead: vec![None; of as usize] }
-    }
-
-    /// Takes a chunk in; the message when it is the last that was missing.
-    fn add(&mut self, index: u32, body: Bytes) -> Result<Option<Bytes>, String> {
-        let index = index as usize;
-        if index >= self.next {
-            self.ahead[index] = Some(body);
-        }
-        while let Some(body) = self.ahead.get_mut(self.next).and_then(Option::take) {
-            if (self.whole.len() + body.len()) as u64 > self.total {
-                return Err(format!("more in chunks than the {} bytes of the message", self.total));
-            }
-            self.whole.extend_from_slice(&body);
-            self.next += 1;
-        }
-        if self.next < self.ahead.len() {
-            return Ok(None);
-        }
-        Ok(Some(std::mem::take(&mut self.whole).freeze()))
-    }
-}
-
-impl Call {
-    fn new(state: State) -> Self {
-        Self { touched: Instant::now(), state }
-    }
-
-    /// Bytes held for it; a message that is being put together counts with all of them from its first
-    /// chunk on.
-    fn bytes(&self) -> u64 {
-        match &self.state {
-            State::Assembling(assembly) => assembly.total,
-            State::Done { answer } => answer.len() as u64,
-            State::Working { .. } | State::Refused { .. } => 0,
-        }
-    }
 }
 
 impl Inbox {
@@ -191,7 +117,9 @@ impl Inbox {
     ) -> Result<(AnswerHead, Bytes), String> {
         let RequestHead { call, oldest, step } = head;
         let key = (from, call);
-        self.held.borrow_mut().drop_finished(from, call, oldest, self.limits.lease);
+        if !self.held.borrow_mut().enter(from, call, oldest, self.limits.lease) {
+            return Ok((AnswerHead::Unknown, Bytes::new()));
+        }
         match step {
             Step::Whole { name } => {
                 if let Some(busy) = self.admit(key, 0) {
@@ -307,82 +235,6 @@ impl Inbox {
                 let first = answer.slice(..answer.len().min(self.limits.chunk));
                 (AnswerHead::Done { of, total: answer.len() as u64 }, first)
             }
-        }
-    }
-}
-
-/// A chunk is part of a message that may be received, and not one of millions.
-fn check_chunk(
-    index: u32,
-    of: u32,
-    total: u64,
-    body: &[u8],
-    limits: &Limits,
-) -> Result<(), String> {
-    if total > limits.message {
-        let limit = limits.message;
-        return Err(format!("a message of {total} bytes, nodes.max_message_mib allows {limit}"));
-    }
-    let most = total.div_ceil(LEAST_CHUNK);
-    if index >= of || u64::from(of) > most || body.is_empty() || body.len() as u64 > total {
-        let got = body.len();
-        return Err(format!("chunk {index} of {of} with {got} bytes of {total}: no such chunk"));
-    }
-    Ok(())
-}
-
-impl Held {
-    /// Takes a chunk in; the message when it is the last that was missing.
-    fn add(
-        &mut self,
-        key: (MemberName, CallId),
-        name: &str,
-        index: u32,
-        of: u32,
-        total: u64,
-        body: Bytes,
-    ) -> Result<Option<Bytes>, String> {
-        let call = self.calls.entry(key);
-        let call =
-            call.or_insert_with(|| Call::new(State::Assembling(Assembly::new(name, of, total))));
-        call.touched = Instant::now();
-        let State::Assembling(assembly) = &mut call.state else { return Ok(None) };
-        if (assembly.name.as_str(), assembly.ahead.len(), assembly.total)
-            != (name, of as usize, total)
-        {
-            return Err(format!("chunk {index} of {of} is of another message"));
-        }
-        let whole = assembly.add(index, body);
-        if whole.is_err() {
-            self.calls.remove(&key);
-        }
-        whole
-    }
-
-    fn piece(&mut self, key: (MemberName, CallId), index: u32, size: usize) -> (AnswerHead, Bytes) {
-        let Some(Call { touched, state: State::Done { answer } }) = self.calls.get_mut(&key) else {
-            return (AnswerHead::Unknown, Bytes::new());
-        };
-        *touched = Instant::now();
-        let start = (index as usize).saturating_mul(size).min(answer.len());
-        (AnswerHead::Piece, answer.slice(start..answer.len().min(start + size)))
-    }
-
-    /// Drops what its caller is through with, what an earlier life of it left, and what nobody asked for
-    /// during several leases.
-    fn drop_finished(&mut self, from: MemberName, newest: CallId, oldest: u64, lease: Duration) {
-        let before = self.calls.len();
-        self.calls.retain(|(caller, id), call| {
-            if matches!(call.state, State::Working { .. }) {
-                return true;
-            }
-            let over = *caller == from
-                && (id.life != newest.life || (id.number < oldest && *id != newest));
-            !over && call.touched.elapsed() < 4 * lease
-        });
-        let dropped = before - self.calls.len();
-        if dropped > 0 {
-            debug!(%from, dropped, "calls are over");
         }
     }
 }

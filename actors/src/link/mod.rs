@@ -11,6 +11,7 @@ pub mod caller;
 pub mod carried;
 pub mod connection;
 pub mod envelope;
+mod held;
 pub mod inbox;
 pub mod inlet;
 pub mod line;

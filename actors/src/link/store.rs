@@ -121,7 +121,7 @@ impl Fence {
             storage: StorageType::File,
             history: 1,
             max_value_size: 1 << 10,
-            max_bytes: 1 << 20,
+            max_bytes: 16 << 10,
             ..Default::default()
         };
         let keys =

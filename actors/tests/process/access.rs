@@ -5,11 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions, Event, Request, RequestErrorKind};
+use bytes::Bytes;
+use fellrec::federation::collection::{CollectionError, SubmittedSlice};
 use fellrec::federation::round::Attempt;
 use fellrec::ids::{ClientId, Round};
+use fellrec::model::cut::Place as ModelPlace;
+use fellrec::model::slice::{Digest, Slice};
 use fellrec::split::wire;
 use fellrec_actors::link::envelope::{AnswerHead, CallId, RequestHead, Step, open, seal};
-use fellrec_actors::messages::StepDone;
+use fellrec_actors::messages::{StepDone, SubmitSlice};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, SanType, date_time_ymd,
@@ -19,10 +23,12 @@ use tokio::sync::mpsc;
 use super::nodes::{SIMULATED, incidents, supervise, trace, up_without_supervisor};
 use crate::support::Place;
 
+/// What a member's subjects end in, by what is asked.
+const VERBS: [&str; 5] = ["call", "wait", "step", "put", "get"];
 /// How long the members may take to come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Somebody with the kit of client-3, who does not keep to the rules.
+/// Somebody with the kit of client-5, who does not keep to the rules.
 struct Intruder {
     client: Client,
     /// What the broker objects to.
@@ -35,7 +41,7 @@ async fn dial(broker: &str, files: Option<&Path>, authority: &Path) -> Result<In
     let mut options = ConnectOptions::new()
         .require_tls(true)
         .add_root_certificates(authority.to_owned())
-        .custom_inbox_prefix("_INBOX_client-3")
+        .custom_inbox_prefix("_INBOX_client-5")
         .event_callback(move |event| {
             let object = object.clone();
             async move {
@@ -60,13 +66,13 @@ impl Intruder {
     }
 
     /// Asks, once whom it asks is there.
-    async fn ask(&self, subject: &str, payload: Vec<u8>) -> AnswerHead {
+    async fn ask(&self, subject: &str, payload: Vec<u8>) -> (AnswerHead, Bytes) {
         let start = Instant::now();
         loop {
             let request = Request::new().payload(payload.clone().into());
             let request = request.timeout(Some(Duration::from_secs(5)));
             match self.client.send_request(subject.to_owned(), request).await {
-                Ok(answer) => return open::<AnswerHead>(&answer.payload).expect("an answer").0,
+                Ok(answer) => return open::<AnswerHead>(&answer.payload).expect("an answer"),
                 Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                     assert!(start.elapsed() < PATIENCE, "nobody hears {subject}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -76,7 +82,7 @@ impl Intruder {
         }
     }
 
-    async fn call(&mut self, subject: &str, step: Step, body: &[u8]) -> AnswerHead {
+    async fn call(&mut self, subject: &str, step: Step, body: &[u8]) -> (AnswerHead, Bytes) {
         self.calls += 1;
         let call = CallId { life: 1, number: self.calls };
         let head = RequestHead { call, oldest: 0, step };
@@ -84,16 +90,16 @@ impl Intruder {
     }
 }
 
-/// Writes a certificate of client-3 by the federation's own authority that holds until a year.
+/// Writes a certificate of client-5 by the federation's own authority that holds until a year.
 fn forge(place: &Place, folder: &str, until: i32) {
     let mut issuer = CertificateParams::default();
     issuer.distinguished_name = name("fellrec up authority");
     issuer.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let authority = KeyPair::from_pem(&place.read("up/federation/ca/ca.key")).expect("made");
     let mut params = CertificateParams::default();
-    params.distinguished_name = name("client-3");
+    params.distinguished_name = name("client-5");
     params.subject_alt_names =
-        vec![SanType::Rfc822Name("client-3@up.fellrec".try_into().expect("made"))];
+        vec![SanType::Rfc822Name("client-5@up.fellrec".try_into().expect("made"))];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     params.not_before = date_time_ymd(2020, 1, 1);
@@ -112,8 +118,8 @@ fn name(common_name: &str) -> DistinguishedName {
     name
 }
 
-fn reason(answer: &AnswerHead) -> &str {
-    match answer {
+fn reason((head, _): &(AnswerHead, Bytes)) -> &str {
+    match head {
         AnswerHead::Refused { reason } => reason,
         other => panic!("expected a refusal, got {other:?}"),
     }
@@ -123,33 +129,42 @@ fn reason(answer: &AnswerHead) -> &str {
 fn whatever_a_member_tries_beyond_its_rights_is_refused_and_the_run_goes_on() {
     let place = Place::new();
     let members = up_without_supervisor(&place, &[]);
+    // A client that the federation knows, and that has no part in this run.
+    place.process(&["provision", "add", "up/federation", "client-5"]).succeed();
+    super::nodes::signal(&place, "broker", "HUP");
     let path = |name: &str| place.path("up/federation").join(name);
-    let kit = path("kits/client-3");
+    let kit = path("kits/client-5");
     let broker: toml::Table = toml::from_str(&place.read("up/federation/federation.toml")).unwrap();
     let broker = broker["broker"].as_str().unwrap().to_owned();
     // Another authority, with a certificate of the same name.
-    place.write("other.toml", "run = \"up\"\nbroker = \"127.0.0.1:1\"\nclients = 5\n");
+    place.write("other.toml", "run = \"up\"\nbroker = \"127.0.0.1:1\"\nclients = 6\n");
     place.process(&["provision", "other.toml", "--out", "other"]).succeed();
     let mut first = None;
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let authority = path("ca/ca.pem");
+        let started = Instant::now();
+        let mut intruder = loop {
+            // The broker reloads in its own time.
+            match dial(&broker, Some(&kit), &authority).await {
+                Ok(intruder) => break intruder,
+                Err(error) => assert!(started.elapsed() < PATIENCE, "its own: {error}"),
+            }
+        };
         assert!(dial(&broker, None, &authority).await.is_err(), "no certificate");
-        let forged = place.path("other/kits/client-3");
+        let forged = place.path("other/kits/client-5");
         assert!(dial(&broker, Some(&forged), &authority).await.is_err(), "another authority's");
         for (folder, until, holds) in [("expired", 2021, false), ("valid", 2100, true)] {
             forge(&place, folder, until);
             let dialled = dial(&broker, Some(&place.path(folder)), &authority).await;
             assert_eq!(dialled.is_ok(), holds, "{folder}");
         }
-        let mut intruder =
-            dial(&broker, Some(&kit), &authority).await.expect("its own certificate");
 
         // As another member, to the broker's store, to everybody: publishing and hearing.
         for subject in [
             "fell.up.agg.call.client-4",
-            "fell.up.c.client-4.call.client-3",
+            "fell.up.c.client-4.call.client-5",
             "fell.up.c.client-4.call.supervisor",
-            "fell.other.agg.call.client-3",
+            "fell.other.agg.call.client-5",
             "$JS.API.STREAM.NAMES",
             "_INBOX_client-4.x",
         ] {
@@ -168,12 +183,12 @@ fn whatever_a_member_tries_beyond_its_rights_is_refused_and_the_run_goes_on() {
         }
 
         // What is no message, and a message that claims more than may be.
-        let (aggregator, shard) = ("fell.up.agg.put.client-3", "fell.up.s.shard-0-0.put.client-3");
-        for subject in
-            [aggregator, shard, "fell.up.agg.call.client-3", "fell.up.s.shard-0-1.get.client-3"]
-        {
+        let aggregator = "fell.up.agg.put.client-5";
+        let receivers = ["agg", "s.shard-0-0", "s.shard-0-1"];
+        for (receiver, verb) in receivers.iter().flat_map(|r| VERBS.map(|verb| (r, verb))) {
+            let subject = format!("fell.up.{receiver}.{verb}.client-5");
             for bytes in [vec![], vec![0xff; 3], vec![7; 100_000]] {
-                reason(&intruder.ask(subject, bytes).await);
+                reason(&intruder.ask(&subject, bytes).await);
             }
         }
         for (of, total) in [(1, u64::MAX), (u32::MAX, 1 << 20), (0, 10), (2, 1 << 45)] {
@@ -181,11 +196,11 @@ fn whatever_a_member_tries_beyond_its_rights_is_refused_and_the_run_goes_on() {
             reason(&intruder.call(aggregator, step, b"x").await);
         }
         let step = Step::Whole { name: "open-round".to_owned() };
-        let answer = intruder.call("fell.up.agg.call.client-3", step, b"").await;
+        let answer = intruder.call("fell.up.agg.call.client-5", step, b"").await;
         assert!(reason(&answer).contains("takes no message"), "{answer:?}");
 
         // An answer that is to go to somebody else gets none.
-        let subject = "fell.up.agg.call.client-3";
+        let subject = "fell.up.agg.call.client-5";
         let elsewhere = "_INBOX_client-4.stolen";
         intruder.client.publish_with_reply(subject, elsewhere, "x".into()).await.unwrap();
 
@@ -197,14 +212,39 @@ fn whatever_a_member_tries_beyond_its_rights_is_refused_and_the_run_goes_on() {
         let done = StepDone { attempt, client: ClientId(4), done: 1, of: 2 };
         let step = Step::Whole { name: "step-done".to_owned() };
         let frame = wire::encode(&done).unwrap();
-        let answer = intruder.call("fell.up.sup.call.client-3", step, &frame).await;
-        assert!(reason(&answer).contains("not client-3's to send"), "{answer:?}");
+        let answer = intruder.call("fell.up.sup.call.client-5", step, &frame).await;
+        assert!(reason(&answer).contains("not client-5's to send"), "{answer:?}");
+
+        // Tensors that the model does not have, as its own; and another client's.
+        let strange = |client| SubmitSlice {
+            attempt,
+            client,
+            place: ModelPlace::Front,
+            holder: None,
+            slice: SubmittedSlice { trained: Slice::default(), start: Slice::default() },
+        };
+        let step = || Step::Whole { name: "submit-slice".to_owned() };
+        let subject = "fell.up.agg.step.client-5";
+        let frame = wire::encode(&strange(ClientId(5))).unwrap();
+        let (_, told) = intruder.call(subject, step(), &frame).await;
+        let told = wire::decode::<Result<Digest, CollectionError>>(&told).unwrap().unwrap_err();
+        assert!(told.to_string().contains("does not fit the model"), "{told}");
+        let frame = wire::encode(&strange(ClientId(4))).unwrap();
+        let answer = intruder.call(subject, step(), &frame).await;
+        assert!(reason(&answer).contains("not client-5's to send"), "{answer:?}");
+        // What was asked once and is over is not done again.
+        let (replayed, now) = (CallId { life: 1, number: 1 }, intruder.calls + 1);
+        let head = RequestHead { call: CallId { life: 1, number: now }, oldest: now, step: step() };
+        intruder.ask(subject, seal(&head, &frame).unwrap().to_vec()).await;
+        let head = RequestHead { call: replayed, oldest: 0, step: step() };
+        let (answer, _) = intruder.ask(subject, seal(&head, &frame).unwrap().to_vec()).await;
+        assert_eq!(answer, AnswerHead::Unknown);
     });
     first.expect("started above").succeed();
     members.succeed();
     assert_eq!(trace(&place), *SIMULATED, "{:#?}", incidents(&place));
     let log = place.read("up/logs/aggregator.log");
-    for told in ["refused", "client-3", "_INBOX_client-4.stolen"] {
+    for told in ["refused", "client-5", "_INBOX_client-4.stolen"] {
         assert!(log.contains(told), "the aggregator's log names {told}: {log}");
     }
 }

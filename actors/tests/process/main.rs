@@ -5,6 +5,8 @@ mod access;
 mod bench;
 mod compare;
 mod export;
+#[cfg(feature = "nodes")]
+mod faults;
 mod model;
 #[cfg(feature = "nodes")]
 mod nodes;

@@ -36,7 +36,7 @@ pub static SIMULATED: LazyLock<Trace> = LazyLock::new(|| {
     trace
 });
 
-fn up(place: &Place, args: &[&str]) -> Process {
+pub fn up(place: &Place, args: &[&str]) -> Process {
     let up =
         ["up", "--config", "small.toml", "--set", ROUNDS, "--out", "up", "--nats-server", &BROKER];
     place.process(&[&up, args].concat())
@@ -75,7 +75,7 @@ pub fn incidents(place: &Place) -> Vec<String> {
 }
 
 /// Looks again until there is something, or a minute is over.
-fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look() {

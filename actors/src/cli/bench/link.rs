@@ -13,7 +13,7 @@ use comfy_table::{Table, presets};
 use fellrec::config::{Layers, Loaded};
 use serde::Serialize;
 
-use crate::bench::round_trips;
+use crate::bench::{Control, LinkTimes, link_times};
 use crate::cli::ExitStatus;
 use crate::cli::output::{print, print_json};
 
@@ -56,6 +56,19 @@ struct Row {
     ratio: f64,
 }
 
+#[derive(Serialize)]
+struct Small {
+    when: &'static str,
+    median_secs: f64,
+    p99_secs: f64,
+}
+
+#[derive(Serialize)]
+struct Times {
+    round_trips: Vec<Row>,
+    control: [Small; 2],
+}
+
 /// Measures.
 ///
 /// # Errors
@@ -72,10 +85,11 @@ pub fn run(args: &LinkArgs) -> Result<ExitStatus> {
     let _broker = Broker::start(args, &conf, folder.path().join("broker.log"))?;
     let sizes: Vec<u64> = args.sizes.iter().map(|kib| kib << 10).collect();
     let broker = format!("127.0.0.1:{port}");
-    let trips = actix::System::new().block_on(async {
+    let times = actix::System::new().block_on(async {
         // The line waits for its broker.
-        round_trips(&broker, &config.nodes, &sizes, args.repeats.get() as usize, args.seal).await
+        link_times(&broker, &config.nodes, &sizes, args.repeats.get() as usize, args.seal).await
     })?;
+    let LinkTimes { trips, alone, beside_bulk } = times;
     let rows = trips.iter().map(|trip| Row {
         bytes: trip.bytes,
         bare_secs: trip.bare.as_secs_f64(),
@@ -83,8 +97,14 @@ pub fn run(args: &LinkArgs) -> Result<ExitStatus> {
         ratio: trip.link.as_secs_f64() / trip.bare.as_secs_f64(),
     });
     let rows: Vec<Row> = rows.collect();
+    let small = [("alone", alone), ("beside activations", beside_bulk)];
     if args.json {
-        print_json(&rows)?;
+        let small = small.map(|(when, control)| Small {
+            when,
+            median_secs: control.median.as_secs_f64(),
+            p99_secs: control.p99.as_secs_f64(),
+        });
+        print_json(&Times { round_trips: rows, control: small })?;
         return Ok(ExitStatus::Success);
     }
     let mut table = Table::new();
@@ -95,7 +115,12 @@ pub fn run(args: &LinkArgs) -> Result<ExitStatus> {
         let kib = (row.bytes >> 10).to_string();
         table.add_row([kib, ms(row.bare_secs), ms(row.link_secs), format!("{:.2}", row.ratio)]);
     }
-    print(&table.to_string())?;
+    let mut text = table.to_string();
+    for (when, Control { median, p99 }) in small {
+        let (median, p99) = (ms(median.as_secs_f64()), ms(p99.as_secs_f64()));
+        text.push_str(&format!("\ncontrol messages {when}: median {median}, p99 {p99}"));
+    }
+    print(&text)?;
     Ok(ExitStatus::Success)
 }
 
