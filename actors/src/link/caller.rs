@@ -173,11 +173,15 @@ impl Caller {
         frame: Vec<u8>,
     ) -> Result<Bytes, CallError> {
         let limits = &self.shared.limits;
-        let call = self.shared.open(to, name, lane);
+        let mut call = self.shared.open(to, name, lane);
         let frame = call.seal(frame)?;
         let got = frame.len() as u64;
         if got > limits.message {
             return Err(CallError::TooLarge { name, got, limit: limits.message });
+        }
+        if frame.len() > limits.chunk {
+            // Chunks are bulk, whatever they are chunks of, and so is all that follows them.
+            call.lane = Lane::Bulk;
         }
         let mut answer = if frame.len() <= limits.chunk {
             call.exchange(Step::Whole { name: name.to_owned() }, frame).await?
@@ -322,15 +326,19 @@ impl OpenCall<'_> {
         let (to, name) = (self.to, self.name);
         let (verb, connection) = match (&step, self.lane) {
             (Step::Whole { .. }, Lane::Control) => (Verb::Call, &self.shared.control),
-            (Step::Await, Lane::Control) => (Verb::Wait, &self.shared.control),
+            (Step::Await | Step::Fetch { .. }, Lane::Control) => (Verb::Wait, &self.shared.control),
             (Step::Whole { .. }, Lane::Bulk) => (Verb::Step, &self.shared.bulk),
             (Step::Chunk { .. }, _) => (Verb::Put, &self.shared.bulk),
-            (Step::Await | Step::Fetch { .. }, _) => (Verb::Get, &self.shared.bulk),
+            (Step::Await | Step::Fetch { .. }, Lane::Bulk) => (Verb::Get, &self.shared.bulk),
         };
         let subject = subjects.to(to, verb, *me);
-        let head = RequestHead { call: self.id, oldest: self.shared.oldest(), step };
         let damaged = |source| CallError::Answer { to, name, source };
-        let payload = seal(&head, &body).map_err(damaged)?;
+        // Made anew for each try: what is over by then makes room for this call.
+        let payload = || {
+            let step = step.clone();
+            let head = RequestHead { call: self.id, oldest: self.shared.oldest(), step };
+            seal(&head, &body).map_err(damaged)
+        };
         let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             let lease = match to {
@@ -338,7 +346,7 @@ impl OpenCall<'_> {
                 _ => limits.lease,
             };
             let (cause, patience) =
-                match connection.request(&subject, payload.clone(), REQUEST_TIMEOUT).await {
+                match connection.request(&subject, payload()?, REQUEST_TIMEOUT).await {
                     Ok(message) => match open::<AnswerHead>(&message.payload).map_err(damaged)? {
                         (AnswerHead::Busy { limit }, _) => (limit, lease),
                         (AnswerHead::Refused { reason }, _) => {

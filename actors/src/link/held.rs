@@ -15,6 +15,8 @@ use crate::registry::MemberName;
 
 /// Least bytes of a chunk that is not the last: more chunks would cost more to hold than they carry.
 const LEAST_CHUNK: u64 = 16 << 10;
+/// Counted for every call besides its bytes, so that empty ones do not pile up either. Unit: bytes.
+const OVERHEAD: u64 = 1 << 10;
 /// Earlier lives of a member whose messages are known to be late.
 const PAST_LIVES: usize = 64;
 
@@ -74,14 +76,20 @@ impl Call {
         Self { touched: Instant::now(), state }
     }
 
+    /// Whether it has no answer yet.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Assembling(_) | State::Working { .. })
+    }
+
     /// Bytes held for it; a message that is being put together counts with all of them from its first
     /// chunk on.
     pub(super) fn bytes(&self) -> u64 {
-        match &self.state {
-            State::Assembling(assembly) => assembly.total,
-            State::Done { answer } => answer.len() as u64,
-            State::Working { .. } | State::Refused { .. } => 0,
-        }
+        OVERHEAD
+            + match &self.state {
+                State::Assembling(assembly) => assembly.total,
+                State::Done { answer } => answer.len() as u64,
+                State::Working { .. } | State::Refused { .. } => 0,
+            }
     }
 }
 

@@ -153,7 +153,8 @@ impl Inbox {
         if held.calls.contains_key(&key) {
             return None;
         }
-        let of_member = held.calls.keys().filter(|(from, _)| *from == key.0).count();
+        let open = held.calls.iter().filter(|((from, _), call)| *from == key.0 && call.is_open());
+        let of_member = open.count();
         let all: u64 = held.calls.values().map(Call::bytes).sum();
         let limit = if of_member >= self.limits.calls {
             format!("{} calls of one member at once (nodes.calls)", self.limits.calls)

@@ -117,6 +117,7 @@ impl Deliver for Inlet {
 }
 
 /// What members of other nodes ask the supervisor.
+#[derive(Clone)]
 pub struct SupervisorInlet {
     /// Heartbeats.
     pub beat: Peer<Beat>,

@@ -45,10 +45,12 @@ impl Limits {
     }
 }
 
-/// A member's line. Everything of it runs on one thread of its own, which never computes.
+/// A member's line. It runs on two threads of its own, one for each connection, so that a heartbeat does not wait
+/// for a tensor to be written or read. Neither computes.
 pub struct Line {
     member: MemberName,
-    arbiter: Arbiter,
+    control_thread: Arbiter,
+    bulk_thread: Arbiter,
     subjects: Subjects,
     control: Connection,
     bulk: Connection,
@@ -71,27 +73,27 @@ impl Line {
         life: u64,
         nodes: &NodesConfig,
     ) -> Result<Self, DialError> {
-        let arbiter = Arbiter::new();
+        let (control_thread, bulk_thread) = (Arbiter::new(), Arbiter::new());
         let (member, subjects) = (dial.member, Subjects::new(run));
-        let broker = dial.broker.clone();
-        let connections = on(&arbiter, move || async move {
-            let control = Connection::dial(&dial, "control").await?;
-            let bulk = Connection::dial(&dial, "bulk").await?;
-            Ok((control, bulk))
-        });
-        let lost = DialError::Away {
-            broker,
-            patience: nodes.absence(),
-            cause: "the link's thread ended".to_owned(),
+        let (broker, patience) = (dial.broker.clone(), nodes.absence());
+        let lost = || {
+            let cause = "the link's thread ended".to_owned();
+            Err(DialError::Away { broker: broker.clone(), patience, cause })
         };
-        let (control, bulk) = connections.await.unwrap_or(Err(lost))?;
+        let dial_on = |thread: &Arbiter, purpose: &'static str| {
+            let dial = dial.clone();
+            on(thread, move || async move { Connection::dial(&dial, purpose).await })
+        };
+        let control = dial_on(&control_thread, "control").await.unwrap_or_else(lost)?;
+        let bulk = dial_on(&bulk_thread, "bulk").await.unwrap_or_else(lost)?;
         let limits = Limits::new(nodes, bulk.max_payload());
         let (to_control, to_bulk) = (control.clone(), bulk.clone());
         let (seals, own) = (sealer.clone(), subjects.clone());
         let caller = Caller::new(member, own, to_control, to_bulk, limits, seals, life);
         Ok(Self {
             member,
-            arbiter,
+            control_thread,
+            bulk_thread,
             subjects,
             control,
             bulk,
@@ -114,53 +116,58 @@ impl Line {
 
     /// A stand-in for another member.
     pub fn stand_in(&self, member: MemberName) -> Addr<Remote> {
-        let caller = self.caller.clone();
-        Remote::start_in_arbiter(&self.arbiter.handle(), move |_ctx| Remote::new(member, caller))
+        let (caller, bulk) = (self.caller.clone(), self.bulk_thread.handle());
+        let control = self.control_thread.handle();
+        Remote::start_in_arbiter(&control, move |_ctx| Remote::new(member, caller, bulk))
     }
 
     /// Makes stand-ins for shards that were added to a running federation.
     pub fn introduce(&self) -> Introduce {
-        let (arbiter, caller) = (self.arbiter.handle(), self.caller.clone());
+        let (control, bulk) = (self.control_thread.handle(), self.bulk_thread.handle());
+        let caller = self.caller.clone();
         Box::new(move |registry, shard| {
-            let (member, caller) = (MemberName::Shard(shard), caller.clone());
+            let (member, caller, bulk) = (MemberName::Shard(shard), caller.clone(), bulk.clone());
             let stand_in =
-                Remote::start_in_arbiter(&arbiter, move |_ctx| Remote::new(member, caller));
+                Remote::start_in_arbiter(&control, move |_ctx| Remote::new(member, caller, bulk));
             registry.enter_shard(shard, 0, &stand_in);
         })
     }
 
-    /// Takes in what others send, from now on; a shard also says that it takes sessions.
+    /// Takes in what others send, from now on; a shard also says that it takes sessions. `deliver` is made for each
+    /// thread.
     ///
     /// # Errors
     /// The broker does not let this member hear its own subjects.
     pub async fn serve<D: Deliver + 'static>(
         &self,
-        deliver: impl FnOnce() -> D + Send + 'static,
+        deliver: impl Fn() -> D + Clone + Send + 'static,
     ) -> Result<(), DialError> {
-        let (member, limits, subjects) = (self.member, self.limits, self.subjects.clone());
-        let (control, bulk, sealer) =
-            (self.control.clone(), self.bulk.clone(), self.sealer.clone());
-        let open = Arc::clone(&self.open);
-        let serving = on(&self.arbiter, move || async move {
-            let inbox = Inbox::new(member, limits, sealer, Rc::new(deliver()));
-            for (verb, lane) in Verb::ALL {
-                let connection = match lane {
-                    Lane::Control => &control,
-                    Lane::Bulk => &bulk,
-                };
-                let heard = connection.subscribe(subjects.all_to(member, verb), None).await?;
-                actix::spawn(inbox.clone().serve(heard, connection.clone()));
-            }
-            if let MemberName::Shard(shard) = member {
-                let asked = subjects.all_open(shard.stage);
-                let heard = control.subscribe(asked, Some(SHARDS)).await?;
-                actix::spawn(offer(shard, heard, control, open));
-            }
-            Ok(())
-        });
-        let subject = self.subjects.all_to(self.member, Verb::Call);
-        let lost = DialError::Subscribe { subject, cause: "the link's thread ended".to_owned() };
-        serving.await.unwrap_or(Err(lost))
+        let lanes = [
+            (Lane::Bulk, &self.bulk_thread, &self.bulk),
+            (Lane::Control, &self.control_thread, &self.control),
+        ];
+        for (lane, thread, connection) in lanes {
+            let (member, limits, subjects) = (self.member, self.limits, self.subjects.clone());
+            let (sealer, connection) = (self.sealer.clone(), connection.clone());
+            let (deliver, open) = (deliver.clone(), Arc::clone(&self.open));
+            let serving = on(thread, move || async move {
+                let inbox = Inbox::new(member, limits, sealer, Rc::new(deliver()));
+                for (verb, _) in Verb::ALL.into_iter().filter(|(_, its)| *its == lane) {
+                    let heard = connection.subscribe(subjects.all_to(member, verb), None).await?;
+                    actix::spawn(inbox.clone().serve(heard, connection.clone()));
+                }
+                if let (MemberName::Shard(shard), Lane::Control) = (member, lane) {
+                    let asked = subjects.all_open(shard.stage);
+                    let heard = connection.subscribe(asked, Some(SHARDS)).await?;
+                    actix::spawn(offer(shard, heard, connection, open));
+                }
+                Ok(())
+            });
+            let subject = self.subjects.all_to(self.member, Verb::Call);
+            let cause = "the link's thread ended".to_owned();
+            serving.await.unwrap_or(Err(DialError::Subscribe { subject, cause }))?;
+        }
+        Ok(())
     }
 
     /// Finds the replicas that take this member's sessions.
@@ -178,9 +185,10 @@ impl Line {
         self.open.store(false, Ordering::Relaxed);
     }
 
-    /// Ends the thread.
+    /// Ends the threads.
     pub fn close(&self) {
-        self.arbiter.stop();
+        self.control_thread.stop();
+        self.bulk_thread.stop();
     }
 }
 

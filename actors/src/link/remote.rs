@@ -4,26 +4,30 @@ use std::future::Future;
 use std::pin::Pin;
 
 use actix::dev::{MessageResponse, OneshotSender};
-use actix::{Actor, AsyncContext, Context, Handler, fut};
+use actix::{Actor, ArbiterHandle, AsyncContext, Context, Handler, fut};
 use fellrec::split::wire;
 use fellrec::told::chain;
+use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::caller::Caller;
 use super::carried::Carried;
+use super::subjects::Lane;
 use crate::messages::Crash;
 use crate::registry::{AggregatorActor, ClientActor, MemberName, ShardActor};
 
-/// Stands in for a member of another node. Lives on the link's thread.
+/// Stands in for a member of another node. Lives on the link's thread for control messages; tensors are written,
+/// sent and read on the other one.
 pub struct Remote {
     member: MemberName,
     caller: Caller,
+    bulk: ArbiterHandle,
 }
 
 impl Remote {
     /// A stand-in for `member`.
-    pub fn new(member: MemberName, caller: Caller) -> Self {
-        Self { member, caller }
+    pub fn new(member: MemberName, caller: Caller, bulk: ArbiterHandle) -> Self {
+        Self { member, caller, bulk }
     }
 }
 
@@ -68,29 +72,30 @@ impl<M: Carried> Handler<M> for Remote {
     type Result = Awaited<M::Result>;
 
     fn handle(&mut self, message: M, _ctx: &mut Self::Context) -> Self::Result {
-        let (to, caller) = (self.member, self.caller.clone());
-        Awaited(Box::pin(async move {
-            let frame = match wire::encode(&message) {
-                Ok(frame) => frame,
-                Err(error) => {
-                    warn!(%to, message = M::NAME, error = chain(&error), "not sent");
-                    return None;
-                }
-            };
-            // Tensors need not wait here for their answer.
-            drop(message);
-            let answer = match caller.call(to, M::LANE, M::NAME, frame).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    warn!(%to, message = M::NAME, error = chain(&error), "no answer");
-                    return None;
-                }
-            };
-            wire::decode(&answer)
-                .inspect_err(
-                    |error| warn!(%to, message = M::NAME, error = chain(error), "no answer"),
-                )
-                .ok()
-        }))
+        let work = carry(self.member, self.caller.clone(), message);
+        Awaited(match M::LANE {
+            Lane::Control => Box::pin(work),
+            Lane::Bulk => {
+                let (tell, told) = oneshot::channel();
+                self.bulk.spawn(async move {
+                    // Whoever asked may have stopped waiting.
+                    let _ = tell.send(work.await);
+                });
+                Box::pin(async move { told.await.ok().flatten() })
+            }
+        })
     }
+}
+
+/// The answer to a message, if there is one.
+async fn carry<M: Carried>(to: MemberName, caller: Caller, message: M) -> Option<M::Result> {
+    let silent = |error: &dyn std::error::Error, what| {
+        warn!(%to, message = M::NAME, error = chain(error), what);
+    };
+    let frame = wire::encode(&message).inspect_err(|error| silent(error, "not sent")).ok()?;
+    // Tensors need not wait here for their answer.
+    drop(message);
+    let answer = caller.call(to, M::LANE, M::NAME, frame).await;
+    let answer = answer.inspect_err(|error| silent(error, "no answer")).ok()?;
+    wire::decode(&answer).inspect_err(|error| silent(error, "no answer")).ok()
 }

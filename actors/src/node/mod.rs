@@ -174,7 +174,7 @@ impl Node {
         let (ended, end) = oneshot::channel();
         let warden = Warden { ended: Some(ended) }.start();
         spawner.spawn_all(&warden.recipient(), &supervisor);
-        let inlet = move || Inlet::new(member, registry, means);
+        let inlet = move || Inlet::new(member, Arc::clone(&registry), means.clone());
         line.serve(inlet).await?;
         info!(%member, broker = self.kit.broker, "serving");
         let door = self.door()?;
@@ -260,7 +260,7 @@ impl Node {
                 lost: Peer::new(name, supervisor.recipient(), deadline),
             },
         };
-        line.serve(move || inlet).await?;
+        line.serve(move || inlet.clone()).await?;
         info!(broker = self.kit.broker, "supervising");
         Ok(federation)
     }
