@@ -78,7 +78,8 @@ pub fn run(args: NodeArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
     let node = Node { kit, blueprint: plan, folder: folder.clone(), life };
     if member == MemberName::Supervisor {
         let supervise = async |launch| node.supervise(launch).await;
-        return run_federation(blueprint, folder, supervise, args.json, verbosity);
+        let again = "go on with: the same command";
+        return run_federation(blueprint, folder, supervise, again, args.json, verbosity);
     }
     let terminal = Progress::new(false).above();
     start_logging(&blueprint.config.logging, verbosity, &folder.log_of(member), terminal)?;

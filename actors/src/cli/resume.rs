@@ -9,7 +9,7 @@ use clap::Args;
 use fellrec::blueprint::Blueprint;
 use fellrec::config::Config;
 
-use super::run::{prepare_devices, run_federation};
+use super::run::{prepare_devices, resume_with, run_federation};
 use super::{ExitStatus, Verbosity};
 use crate::folder::RunFolder;
 use crate::system::Federation;
@@ -46,5 +46,6 @@ pub fn run(args: ResumeArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
     prepare_devices(&config)?;
     let blueprint = Blueprint::new(config)?;
     let resume = async |launch| Federation::resume(launch);
-    run_federation(Arc::new(blueprint), folder, resume, args.json, verbosity)
+    let again = resume_with(&folder);
+    run_federation(Arc::new(blueprint), folder, resume, &again, args.json, verbosity)
 }

@@ -77,7 +77,13 @@ pub fn start_logging(
     Ok(())
 }
 
-/// Runs a federation to its end, its log, its display and its files included.
+/// How one goes on with the run of a folder.
+pub fn resume_with(folder: &RunFolder) -> String {
+    format!("go on with: fellrec resume {}", folder.root().display())
+}
+
+/// Runs a federation to its end, its log, its display and its files included. `again` says how one goes on with it
+/// if it is stopped.
 ///
 /// # Errors
 /// The run could not start or could not go on.
@@ -85,6 +91,7 @@ pub fn run_federation<E: Error + Send + Sync + 'static>(
     blueprint: Arc<Blueprint>,
     folder: RunFolder,
     start: impl AsyncFnOnce(Launch) -> Result<Federation, E>,
+    again: &str,
     json: bool,
     verbosity: &Verbosity,
 ) -> Result<ExitStatus> {
@@ -101,7 +108,7 @@ pub fn run_federation<E: Error + Send + Sync + 'static>(
         let signals = StopSignals::listen().context("failed to listen for signals")?;
         Ok(stop_asked(signals, quiet))
     });
-    finish(outcome?, &folder, json)
+    finish(outcome?, &folder, again, json)
 }
 
 /// Runs a federation to its end in an actix system of this thread. It is asked to stop when what
@@ -198,9 +205,8 @@ fn observer(json: bool, mut progress: Progress) -> Observer {
     })
 }
 
-fn finish(outcome: Outcome, folder: &RunFolder, json: bool) -> Result<ExitStatus> {
+fn finish(outcome: Outcome, folder: &RunFolder, again: &str, json: bool) -> Result<ExitStatus> {
     let path = folder.root().display();
-    let resume = format!("go on with: fellrec resume {path}");
     match outcome {
         Outcome::RoundsDone | Outcome::PatienceSpent => {
             let history = History::read(&folder.events())?;
@@ -216,11 +222,11 @@ fn finish(outcome: Outcome, folder: &RunFolder, json: bool) -> Result<ExitStatus
             Ok(ExitStatus::Success)
         }
         Outcome::Stopped => {
-            say(&format!("stopped; everything up to the last commit is kept\n{resume}"));
+            say(&format!("stopped; everything up to the last commit is kept\n{again}"));
             Ok(ExitStatus::Interrupted)
         }
         Outcome::RoundFailed(reason) => {
-            say(&format!("error: {reason}\neverything up to the last commit is kept\n{resume}"));
+            say(&format!("error: {reason}\neverything up to the last commit is kept\n{again}"));
             Ok(ExitStatus::Failure)
         }
     }

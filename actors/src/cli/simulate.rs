@@ -10,7 +10,7 @@ use fellrec::blueprint::Blueprint;
 use fellrec::study::Method;
 
 use super::dry_run::dry_run;
-use super::run::{prepare_devices, run_federation};
+use super::run::{prepare_devices, resume_with, run_federation};
 use super::{ConfigArgs, ExitStatus, Verbosity};
 use crate::folder::RunFolder;
 use crate::system::{Federation, SystemError};
@@ -67,7 +67,8 @@ pub fn run(args: SimulateArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
     fs::create_dir_all(folder.root())
         .with_context(|| format!("failed to create the run folder {}", folder.root().display()))?;
     let start = async |launch| Federation::start(launch);
-    run_federation(Arc::new(blueprint), folder, start, args.json, verbosity)
+    let again = resume_with(&folder);
+    run_federation(Arc::new(blueprint), folder, start, &again, args.json, verbosity)
 }
 
 /// A folder that does not exist yet: name and time, and a number if that is taken.

@@ -49,6 +49,7 @@ impl Limits {
 /// for a tensor to be written or read. Neither computes.
 pub struct Line {
     member: MemberName,
+    dial: Dial,
     control_thread: Arbiter,
     bulk_thread: Arbiter,
     subjects: Subjects,
@@ -92,6 +93,7 @@ impl Line {
         let caller = Caller::new(member, own, to_control, to_bulk, limits, seals, life);
         Ok(Self {
             member,
+            dial,
             control_thread,
             bulk_thread,
             subjects,
@@ -102,6 +104,22 @@ impl Line {
             caller,
             open: Arc::new(AtomicBool::new(true)),
         })
+    }
+
+    /// Whether the broker still lets this member in; looks only while the connection is down, and says nothing of
+    /// a broker that is down itself.
+    ///
+    /// # Errors
+    /// [`DialError::Refused`].
+    pub async fn check_admission(&self) -> Result<(), DialError> {
+        if self.control.is_up() {
+            return Ok(());
+        }
+        let once = Dial { patience: Duration::ZERO, ..self.dial.clone() };
+        match Connection::dial(&once, "admission").await {
+            Err(refused @ DialError::Refused { .. }) => Err(refused),
+            _ => Ok(()),
+        }
     }
 
     /// Makes this member's calls.

@@ -284,7 +284,7 @@ async fn beat(
     let (mut introduce, mut heard) = (true, tokio::time::Instant::now());
     loop {
         beats.tick().await;
-        let message = Beat { member, life, door: introduce.then(|| door.clone()) };
+        let message = Beat { member, life, door: introduce.then(|| door.now()) };
         let frame = wire::encode(&message).expect("a heartbeat is plain data");
         let call = line.caller().call(MemberName::Supervisor, Beat::LANE, Beat::NAME, frame);
         let answer = match timeout(BEAT_TIMEOUT, call).await {
@@ -309,6 +309,8 @@ async fn beat(
             }
             Err(cause) => {
                 warn!(cause, "the supervisor does not answer");
+                // The client library tries to come back for ever, also where it is no longer let in.
+                line.check_admission().await?;
                 continue;
             }
         }

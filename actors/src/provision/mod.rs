@@ -358,15 +358,18 @@ fn create_private(folder: &Path) -> io::Result<()> {
 fn start(member: MemberName) -> String {
     let more = match member {
         MemberName::Client(_) => {
-            " --data DATA\n\nDATA is the folder with this client's interactions."
+            " --data DATA\n\nDATA is the folder with the public catalogue and this client's interactions."
         }
         MemberName::Shard(_) => {
-            " --store STORE\n\nSTORE is the folder that all replicas of the stage share."
+            " --data DATA --store STORE\n\nDATA is the folder with the public catalogue, STORE the folder that all \
+             replicas of the stage share."
         }
         MemberName::Operator => {
             return "fellrec status --kit .\n".to_owned();
         }
-        MemberName::Aggregator | MemberName::Supervisor => "",
+        MemberName::Aggregator | MemberName::Supervisor => {
+            " --data DATA\n\nDATA is the folder with the public catalogue."
+        }
     };
     format!("fellrec node --kit .{more}\n")
 }

@@ -44,6 +44,11 @@ impl Door {
         Self { protocol: PROTOCOL, fingerprint, tokenizer, clock_ms: now_ms() }
     }
 
+    /// The same at this time.
+    pub fn now(&self) -> Self {
+        Self { clock_ms: now_ms(), ..self.clone() }
+    }
+
     /// Why a member must not join, with both values.
     fn refuses(&self, theirs: &Self) -> Option<String> {
         if self.protocol != theirs.protocol {

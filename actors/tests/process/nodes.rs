@@ -14,7 +14,7 @@ use fellrec::ids::ClientId;
 use crate::support::{Place, Process, Trace, event};
 
 /// Rounds of these runs: long enough for somebody to die in each of several.
-const ROUNDS: &str = "federation.rounds=8";
+pub const ROUNDS: &str = "federation.rounds=8";
 
 /// The broker's binary: as `make test` names it, or where `scripts/nats.sh` put it, or the one on PATH.
 pub static BROKER: LazyLock<String> = LazyLock::new(|| {
