@@ -5,17 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State as ConnectionState;
-use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event, Message, Request, RequestErrorKind,
-    ServerError,
-};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Message, Request, RequestErrorKind};
 use bytes::Bytes;
 use fellrec::told::chain;
 use thiserror::Error;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
+use super::ears::Ears;
 use super::subjects::inbox;
 use crate::registry::MemberName;
 
@@ -297,49 +295,6 @@ fn options(dial: &Dial, purpose: &str, ears: Ears) -> ConnectOptions {
     }
 }
 
-/// Takes in what the library says of a connection.
-struct Ears {
-    member: MemberName,
-    down: watch::Sender<u64>,
-    up: watch::Sender<Instant>,
-    forbidden: broadcast::Sender<Arc<str>>,
-}
-
-impl Ears {
-    fn hear(&self, event: &Event) {
-        let member = self.member;
-        match event {
-            Event::Disconnected | Event::Closed => {
-                warn!(%member, "the connection to the broker is down");
-                self.down.send_modify(|downs| *downs += 1);
-            }
-            Event::Connected => {
-                info!(%member, "connected to the broker");
-                self.up.send_replace(Instant::now());
-            }
-            Event::ServerError(ServerError::Other(text)) => {
-                warn!(%member, text, "the broker refused something");
-                if let Some(subject) = denied_subject(text) {
-                    // Nobody waits for it any more.
-                    let _ = self.forbidden.send(subject.into());
-                }
-            }
-            other => debug!(%member, event = %other, "the broker said"),
-        }
-    }
-}
-
-/// The subject in `Permissions Violation for Publish to "SUBJECT"`: a refused publish returns Ok, the word
-/// comes later and on its own.
-fn denied_subject(text: &str) -> Option<&str> {
-    let lower = text.to_ascii_lowercase();
-    if !lower.starts_with("permissions violation for publish") {
-        return None;
-    }
-    let (_, rest) = text.split_once('"')?;
-    rest.split_once('"').map(|(subject, _)| subject)
-}
-
 fn check(client: &Client, broker: &str) -> Result<(), DialError> {
     let info = client.server_info();
     let broker = broker.to_owned();
@@ -356,14 +311,38 @@ fn check(client: &Client, broker: &str) -> Result<(), DialError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
-    #[test]
-    fn the_subject_of_a_refused_publish_is_found_in_what_the_broker_says() {
-        let subject = "fell.r.agg.call.client-4";
-        let text = format!("Permissions Violation for Publish to \"{subject}\"");
-        assert_eq!(denied_subject(&text), Some(subject));
-        assert_eq!(denied_subject("Permissions Violation for Subscription to \"a\""), None);
-        assert_eq!(denied_subject("something else"), None);
+    /// Dials somebody who says what such a broker says, and answers a ping.
+    async fn dialled(version: &str, max_payload: usize) -> Result<Connection, DialError> {
+        let info = format!(
+            "INFO {{\"server_id\":\"a\",\"version\":\"{version}\",\"headers\":true,\"max_payload\":{max_payload}}}\r\n"
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let broker = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(info.as_bytes()).await.unwrap();
+            let mut heard = [0; 4096];
+            while stream.read(&mut heard).await.is_ok_and(|bytes| bytes > 0) {
+                stream.write_all(b"PONG\r\n").await.unwrap();
+            }
+        });
+        let (member, patience) = (MemberName::Aggregator, Duration::from_secs(10));
+        Connection::dial(&Dial { broker, member, tls: None, patience }, "test").await
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_too_old_or_takes_too_little_is_named_with_what_it_needs() {
+        let refused = [("2.9.25", 2 << 20, "2.12"), ("2.12.0", 1024, "max_payload 1024")];
+        for (version, max_payload, told) in refused {
+            let error = dialled(version, max_payload).await.err().expect("refused").to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        let fits = dialled("2.12.0", 2 << 20).await.expect("let through");
+        assert_eq!(fits.max_payload(), 2 << 20);
     }
 }

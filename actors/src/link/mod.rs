@@ -10,6 +10,7 @@
 pub mod caller;
 pub mod carried;
 pub mod connection;
+mod ears;
 pub mod envelope;
 mod held;
 pub mod inbox;

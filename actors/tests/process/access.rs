@@ -6,14 +6,20 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions, Event, Request, RequestErrorKind};
 use bytes::Bytes;
+use fellrec::config::{Layers, Loaded};
 use fellrec::federation::collection::{CollectionError, SubmittedSlice};
 use fellrec::federation::round::Attempt;
 use fellrec::ids::{ClientId, Round};
 use fellrec::model::cut::Place as ModelPlace;
 use fellrec::model::slice::{Digest, Slice};
 use fellrec::split::wire;
+use fellrec_actors::link::caller::CallError;
+use fellrec_actors::link::connection::{Dial, TlsFiles};
 use fellrec_actors::link::envelope::{AnswerHead, CallId, RequestHead, Step, open, seal};
+use fellrec_actors::link::line::Line;
+use fellrec_actors::link::subjects::Lane;
 use fellrec_actors::messages::{StepDone, SubmitSlice};
+use fellrec_actors::registry::MemberName;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, SanType, date_time_ymd,
@@ -125,6 +131,30 @@ fn reason((head, _): &(AnswerHead, Bytes)) -> &str {
     }
 }
 
+/// A refused publish returns Ok; the call that it was of still fails, and not by its deadline.
+fn calls_of_others_fail_at_once(broker: &str, kit: &Path, ca: &Path) {
+    let (member, to) = (MemberName::Client(ClientId(5)), MemberName::Client(ClientId(4)));
+    let tls = TlsFiles { ca: ca.to_owned(), cert: kit.join("cert.pem"), key: kit.join("key.pem") };
+    let nodes = Loaded::load(&Layers::default()).expect("the defaults").config.nodes;
+    actix::System::new().block_on(async {
+        let started = Instant::now();
+        let line = loop {
+            // The broker reloads in its own time.
+            let (broker, tls) = (broker.to_owned(), Some(tls.clone()));
+            let dial = Dial { broker, member, tls, patience: PATIENCE };
+            match Line::dial(dial, "up".parse().expect("a name"), None, 2, &nodes).await {
+                Ok(line) => break line,
+                Err(error) => assert!(started.elapsed() < PATIENCE, "its own: {error}"),
+            }
+        };
+        let asked = Instant::now();
+        let call = line.caller().call(to, Lane::Control, "open-round", Vec::new()).await;
+        assert!(matches!(call, Err(CallError::Forbidden(_))), "{call:?}");
+        assert!(asked.elapsed() < nodes.lease(), "by the broker's word, not by the lease");
+        line.close();
+    });
+}
+
 #[test]
 fn whatever_a_member_tries_beyond_its_rights_is_refused_and_the_run_goes_on() {
     let place = Place::new();
@@ -139,6 +169,7 @@ fn whatever_a_member_tries_beyond_its_rights_is_refused_and_the_run_goes_on() {
     // Another authority, with a certificate of the same name.
     place.write("other.toml", "run = \"up\"\nbroker = \"127.0.0.1:1\"\nclients = 6\n");
     place.process(&["provision", "other.toml", "--out", "other"]).succeed();
+    calls_of_others_fail_at_once(&broker, &kit, &path("ca/ca.pem"));
     let mut first = None;
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let authority = path("ca/ca.pem");
