@@ -50,15 +50,21 @@ fn a_client_alone_with_its_data_learns_what_it_does_in_a_simulation() {
     place.write("own/sequences.txt", &sequences(3));
     let up =
         ["up", "--json", "--seal", "--data", "others", "--out", "up", "--leave-out", "client-3"];
+    // Two of the others in one process.
+    let apart = ["--leave-out", "aggregator", "--leave-out", "shard-0-0"];
     let broker = ["--nats-server", &BROKER];
-    let up = place.process(&[&up[..], &broker, &config].concat());
+    let up = place.process(&[&up[..], &apart, &broker, &config].concat());
     let (kit, out) = ("up/federation/kits/client-3", "up/nodes/client-3");
-    while !place.path("up/pids/aggregator").exists() {
+    while !place.path("up/pids/shard-0-1").exists() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let node = place.process(&["node", "--kit", kit, "--out", out, "--data", "own", "--quiet"]);
+    let kits = ["--kit", "up/federation/kits/aggregator", "--kit", "up/federation/kits/shard-0-0"];
+    let together = ["node", "--data", "others", "--out", "up/nodes", "--quiet"];
+    let two = place.process(&[&together[..], &kits].concat());
     up.succeed();
     node.succeed();
+    two.succeed();
     let supervisor = "up/nodes/supervisor";
     assert_eq!(place.trace_of(supervisor), place.trace());
     assert!(place.trace() != Trace::default());
