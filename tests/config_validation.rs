@@ -157,6 +157,7 @@ fn each_impossible_combination_is_refused_by_key_and_rule() {
             "training.rows",
             "none",
         ),
+        (&["federation.reopen_budget=65536"], "federation.reopen_budget", "65535"),
         (&["mixing.clip_ratio=0"], "mixing.clip_ratio", "above 0"),
         (
             &["mixing.robust=multi-krum", "mixing.byzantine=2"],

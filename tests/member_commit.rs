@@ -229,6 +229,9 @@ fn the_collection_keeps_to_the_newest_attempt() {
         let error = collection.screen(late, &[CLIENT], rules);
         assert!(matches!(error, Err(CollectionError::StaleAttempt { .. })), "{error:?}");
     }
+    // A supervisor that took another's place goes on from an earlier commit.
+    let back = attempt(3, Attempt::PER_SUPERVISOR);
+    collection.submit(back, ClientId(9), Place::Front, submitted(1.0)).expect("a later attempt");
     collection.submit(attempt(4, 2), CLIENT, Place::Front, submitted(1.0)).expect("a new attempt");
     let dropped = collection.screen(attempt(4, 2), &[CLIENT], rules);
     assert!(matches!(dropped, Err(CollectionError::Missing { .. })), "{dropped:?}");

@@ -18,6 +18,9 @@ pub enum Quorum {
     AtLeast(NonZeroU32),
 }
 
+/// How often a round may be opened again: attempts are numbered with 16 bits.
+pub const MOST_REOPENINGS: u32 = (1 << 16) - 1;
+
 /// Section `federation`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

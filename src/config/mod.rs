@@ -29,8 +29,9 @@ pub use data::{
 };
 pub use error::{ConfigError, Violation};
 pub use federation::{
-    FederationConfig, HeatingConfig, HeatingForm, HeatingOverride, MixingConfig, MixingGroups,
-    MixingRuleKind, Normalisation, Quorum, RobustKind, ScreeningConfig, SimilarityKind,
+    FederationConfig, HeatingConfig, HeatingForm, HeatingOverride, MOST_REOPENINGS, MixingConfig,
+    MixingGroups, MixingRuleKind, Normalisation, Quorum, RobustKind, ScreeningConfig,
+    SimilarityKind,
 };
 pub use keys::{KeyDoc, keys};
 pub use layers::{Layers, Loaded, MethodLayer};

@@ -10,6 +10,7 @@ mod training;
 use std::collections::BTreeSet;
 
 use super::checks::Checks;
+use super::federation::MOST_REOPENINGS;
 use super::{
     AssignmentKind, BackboneKind, Config, ConfigError, DtypeName, MixingRuleKind, OrNone, Quorum,
     RobustKind, SimilarityKind, Trainable,
@@ -190,6 +191,10 @@ impl Config {
             share,
             "must be above 0 and at most 1",
         );
+
+        let budget = self.federation.reopen_budget;
+        let rule = format!("must be at most {MOST_REOPENINGS}");
+        checks.require(budget <= MOST_REOPENINGS, "federation.reopen_budget", budget, rule);
 
         let mixing = &self.mixing;
         checks.require(

@@ -19,9 +19,6 @@ use super::aggregator::Setback;
 use super::cluster::Cluster;
 use super::world::{Receipts, SHARED_FOLDER, is_of};
 
-/// Attempts that one life of the supervisor may use up: the next life starts above them.
-const ATTEMPTS_A_LIFE: u32 = 1000;
-
 /// Between two looks at something that is under way.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -72,7 +69,7 @@ impl Supervisor {
             run_seed: config.run.seed,
         };
         let life = cluster.lives.replace(cluster.lives.get() + 1);
-        let machine = RoundMachine::new(rules, state).starting_at(life * ATTEMPTS_A_LIFE);
+        let machine = RoundMachine::new(rules, state).starting_at(life * Attempt::PER_SUPERVISOR);
         let mut jobs = JoinSet::new();
         let node = cluster.supervisor.clone();
         jobs.spawn_local(async move {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
 use fellrec::blueprint::Blueprint;
+use fellrec::federation::round::Attempt;
 use fellrec::ids::{ClientId, ShardId};
 use fellrec::split::wire;
 use fellrec::told::chain;
@@ -240,7 +241,7 @@ impl Node {
         {
             restore(&commit, &self.folder, config)?;
         }
-        let first_attempt = fence.epoch().saturating_mul(config.federation.reopen_budget + 1);
+        let first_attempt = fence.epoch().saturating_mul(Attempt::PER_SUPERVISOR);
         let (deterministic, absence) = (config.runtime.deterministic, config.nodes.absence());
         let lookout = Arc::new(Lookout::new(self.door()?, deterministic, absence));
         let keeper = Rc::new(Held(Arc::new(fence)));

@@ -8,6 +8,7 @@ mod adoption;
 mod machine;
 mod state;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -17,15 +18,37 @@ pub use adoption::Adoption;
 pub use machine::{RoundMachine, RoundRules};
 pub use state::{Best, FederationState, FrozenTables, Source, StateId, TabledState};
 
+use crate::config::MOST_REOPENINGS;
 use crate::ids::{ClientId, Round};
 
 /// One try at a round: a round opened again keeps its number and counts its attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// The later one is the greater one. A supervisor that takes another's place may have to go back a round, and is later
+/// all the same, by its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Attempt {
     /// The round.
     pub round: Round,
-    /// From 0.
+    /// From 0, or from a multiple of [`Attempt::PER_SUPERVISOR`] of who took another supervisor's place.
     pub attempt: u32,
+}
+
+impl Attempt {
+    /// Numbers that one supervisor has for the attempts of a round.
+    pub const PER_SUPERVISOR: u32 = MOST_REOPENINGS + 1;
+}
+
+impl Ord for Attempt {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let place = |a: &Self| (a.attempt / Self::PER_SUPERVISOR, a.round, a.attempt);
+        place(self).cmp(&place(other))
+    }
+}
+
+impl PartialOrd for Attempt {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// What a client says of its local round.
