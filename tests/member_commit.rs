@@ -98,6 +98,18 @@ fn a_member_started_again_between_stage_and_commit_can_take_either_side() {
     assert_eq!(digest(&restarted, 1), staged);
 }
 
+#[test]
+fn a_late_word_to_abandon_an_attempt_leaves_the_later_one() {
+    let world = world();
+    let mut member = world.client_member(CLIENT);
+    train(&mut member, attempt(2, 1), own(0), 0.25);
+    member.abandon(attempt(2, 0));
+    member.submission(attempt(2, 1), Place::Front).expect("it was not meant");
+    member.abandon(attempt(2, 1));
+    let error = member.submission(attempt(2, 1), Place::Front).expect_err("dropped");
+    assert!(matches!(error, MemberError::NotTrained { .. }), "{error}");
+}
+
 /// A commit that arrives once more, when the next round is staged already.
 #[test]
 fn a_late_commit_takes_nothing_of_the_round_after_it() {

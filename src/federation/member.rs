@@ -260,9 +260,11 @@ impl Member {
         Ok(self.store.retain(retain)?)
     }
 
-    /// Drops what was trained; the state of the last commit stays current.
-    pub fn abandon(&mut self) {
-        self.trained = None;
+    /// Drops what was trained in this attempt or before; the state of the last commit stays current.
+    ///
+    /// The word may come late, when a later attempt has been trained: that stays.
+    pub fn abandon(&mut self, attempt: Attempt) {
+        self.trained = self.trained.take().filter(|trained| trained.attempt > attempt);
     }
 
     /// The optimiser that the next round starts with.

@@ -79,8 +79,8 @@ impl Client {
     pub fn abandon(&mut self, attempt: Attempt) {
         if self.attempt == Some(attempt) {
             self.jobs.abort_all();
-            self.member.abandon();
         }
+        self.member.abandon(attempt);
     }
 
     /// Sends the slices of an attempt to the aggregator once more, if they are still here.

@@ -181,8 +181,8 @@ impl Desk {
         self.seat.supervisor.clone()
     }
 
-    pub(super) fn abandon(&mut self) {
-        self.member.abandon();
+    pub(super) fn abandon(&mut self, attempt: Attempt) {
+        self.member.abandon(attempt);
     }
 
     pub(super) fn stage(

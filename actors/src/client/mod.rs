@@ -190,7 +190,7 @@ impl Handler<AbandonRound> for Client {
             cancel.store(true, Ordering::Relaxed);
         }
         if let Some(desk) = &mut self.desk {
-            desk.abandon();
+            desk.abandon(message.attempt);
         }
     }
 }
