@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actix::{Actor, Context, Handler, ResponseFuture};
+use actix::{Actor, Addr, Context, Handler, ResponseFuture};
 use fellrec::checkpoint::CheckpointError;
 use fellrec::config::ScreeningConfig;
 use fellrec::federation::collection::{Collection, CollectionError, MixedSlices};
@@ -26,7 +26,7 @@ use crate::messages::{
 };
 use crate::peer::AskError;
 use crate::recovery::Obituary;
-use crate::registry::{AggregatorActor, MemberName, Registry};
+use crate::registry::{AggregatorAddress, MemberName, Registry};
 
 /// What the aggregator is made of; a factory makes it anew for a restart.
 pub struct AggregatorSeat {
@@ -80,7 +80,7 @@ impl Aggregator {
     }
 }
 
-impl AggregatorActor for Aggregator {}
+impl AggregatorAddress for Addr<Aggregator> {}
 
 impl Actor for Aggregator {
     type Context = Context<Self>;

@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Message, Recipient};
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Handler, Message, Recipient};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -39,6 +40,27 @@ impl AskError {
         match self {
             AskError::Closed { member } | AskError::Deadline { member, .. } => *member,
         }
+    }
+}
+
+/// What has an address for messages `M`: an actor, or what stands for one.
+pub trait Takes<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    /// That address.
+    fn recipient(&self) -> Recipient<M>;
+}
+
+impl<A, M> Takes<M> for Addr<A>
+where
+    A: Actor<Context: ToEnvelope<A, M>> + Handler<M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    fn recipient(&self) -> Recipient<M> {
+        self.clone().recipient()
     }
 }
 

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, Context, Handler};
 use dashmap::DashMap;
 use fellrec::ids::{ClientId, ShardId};
 use serde::{Deserialize, Serialize};
@@ -16,7 +15,7 @@ use crate::messages::{
     OpenRound, OpenSession, ScreenRound, StageBody, StageSlices, StepBody, SubmitAgain,
     SubmitSlice, TestModel,
 };
-use crate::peer::Peer;
+use crate::peer::{Peer, Takes};
 
 /// An actor by its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,46 +61,39 @@ pub struct Entry<P> {
     pub peers: P,
 }
 
-/// What stands for a client: the actor itself, or its stand-in for another node.
-pub trait ClientActor:
-    Actor<Context = Context<Self>>
-    + Handler<OpenRound>
-    + Handler<AbandonRound>
-    + Handler<SubmitAgain>
-    + Handler<StageSlices>
-    + Handler<CommitRound>
-    + Handler<EvaluateRound>
-    + Handler<TestModel>
-    + Handler<Crash>
+/// Where a client is reached: the actor itself, or its stand-in for another node.
+pub trait ClientAddress:
+    Takes<OpenRound>
+    + Takes<AbandonRound>
+    + Takes<SubmitAgain>
+    + Takes<StageSlices>
+    + Takes<CommitRound>
+    + Takes<EvaluateRound>
+    + Takes<TestModel>
+    + Takes<Crash>
 {
 }
 
-/// What stands for a shard.
-pub trait ShardActor:
-    Actor<Context = Context<Self>>
-    + Handler<OpenSession>
-    + Handler<ForwardBody>
-    + Handler<BackwardBody>
-    + Handler<StepBody>
-    + Handler<EvaluateBody>
-    + Handler<DecodeBody>
-    + Handler<CloseSession>
-    + Handler<KeepPersonal>
-    + Handler<CloseLocalRound>
-    + Handler<StageBody>
-    + Handler<CommitBodies>
-    + Handler<Crash>
+/// Where a shard is reached.
+pub trait ShardAddress:
+    Takes<OpenSession>
+    + Takes<ForwardBody>
+    + Takes<BackwardBody>
+    + Takes<StepBody>
+    + Takes<EvaluateBody>
+    + Takes<DecodeBody>
+    + Takes<CloseSession>
+    + Takes<KeepPersonal>
+    + Takes<CloseLocalRound>
+    + Takes<StageBody>
+    + Takes<CommitBodies>
+    + Takes<Crash>
 {
 }
 
-/// What stands for the aggregator.
-pub trait AggregatorActor:
-    Actor<Context = Context<Self>>
-    + Handler<SubmitSlice>
-    + Handler<FetchMean>
-    + Handler<ScreenRound>
-    + Handler<MixRound>
-    + Handler<Crash>
+/// Where the aggregator is reached.
+pub trait AggregatorAddress:
+    Takes<SubmitSlice> + Takes<FetchMean> + Takes<ScreenRound> + Takes<MixRound> + Takes<Crash>
 {
 }
 
@@ -178,50 +170,50 @@ impl Registry {
     }
 
     /// Enters a client's new life.
-    pub fn enter_client(&self, client: ClientId, generation: u64, addr: &Addr<impl ClientActor>) {
+    pub fn enter_client(&self, client: ClientId, generation: u64, address: &impl ClientAddress) {
         let name = MemberName::Client(client);
         let peers = ClientPeers {
-            open: self.peer(name, addr.clone().recipient()),
-            abandon: self.peer(name, addr.clone().recipient()),
-            submit_again: self.peer(name, addr.clone().recipient()),
-            stage: self.peer(name, addr.clone().recipient()),
-            commit: self.peer(name, addr.clone().recipient()),
-            evaluate: self.peer(name, addr.clone().recipient()),
-            test: self.peer(name, addr.clone().recipient()),
-            crash: self.peer(name, addr.clone().recipient()),
+            open: self.peer(name, address),
+            abandon: self.peer(name, address),
+            submit_again: self.peer(name, address),
+            stage: self.peer(name, address),
+            commit: self.peer(name, address),
+            evaluate: self.peer(name, address),
+            test: self.peer(name, address),
+            crash: self.peer(name, address),
         };
         self.clients.insert(client, entry(generation, peers));
     }
 
     /// Enters a shard's new life.
-    pub fn enter_shard(&self, shard: ShardId, generation: u64, addr: &Addr<impl ShardActor>) {
+    pub fn enter_shard(&self, shard: ShardId, generation: u64, address: &impl ShardAddress) {
         let name = MemberName::Shard(shard);
         let peers = ShardPeers {
-            open: self.peer(name, addr.clone().recipient()),
-            forward: self.peer(name, addr.clone().recipient()),
-            backward: self.peer(name, addr.clone().recipient()),
-            step: self.peer(name, addr.clone().recipient()),
-            evaluate: self.peer(name, addr.clone().recipient()),
-            decode: self.peer(name, addr.clone().recipient()),
-            close: self.peer(name, addr.clone().recipient()),
-            keep_personal: self.peer(name, addr.clone().recipient()),
-            close_round: self.peer(name, addr.clone().recipient()),
-            stage: self.peer(name, addr.clone().recipient()),
-            commit: self.peer(name, addr.clone().recipient()),
-            crash: self.peer(name, addr.clone().recipient()),
+            open: self.peer(name, address),
+            forward: self.peer(name, address),
+            backward: self.peer(name, address),
+            step: self.peer(name, address),
+            evaluate: self.peer(name, address),
+            decode: self.peer(name, address),
+            close: self.peer(name, address),
+            keep_personal: self.peer(name, address),
+            close_round: self.peer(name, address),
+            stage: self.peer(name, address),
+            commit: self.peer(name, address),
+            crash: self.peer(name, address),
         };
         self.shards.insert(shard, entry(generation, peers));
     }
 
     /// Enters the aggregator's new life.
-    pub fn enter_aggregator(&self, generation: u64, addr: &Addr<impl AggregatorActor>) {
+    pub fn enter_aggregator(&self, generation: u64, address: &impl AggregatorAddress) {
         let name = MemberName::Aggregator;
         let peers = AggregatorPeers {
-            submit: self.peer(name, addr.clone().recipient()),
-            fetch: self.peer(name, addr.clone().recipient()),
-            screen: self.peer(name, addr.clone().recipient()),
-            mix: self.peer(name, addr.clone().recipient()),
-            crash: self.peer(name, addr.clone().recipient()),
+            submit: self.peer(name, address),
+            fetch: self.peer(name, address),
+            screen: self.peer(name, address),
+            mix: self.peer(name, address),
+            crash: self.peer(name, address),
         };
         self.aggregators.insert((), entry(generation, peers));
     }
@@ -275,12 +267,12 @@ impl Registry {
         if served { Ok(()) } else { Err(format!("{member} has no restarts left")) }
     }
 
-    fn peer<M>(&self, member: MemberName, recipient: actix::Recipient<M>) -> Peer<M>
+    fn peer<M>(&self, member: MemberName, address: &impl Takes<M>) -> Peer<M>
     where
         M: actix::Message + Send + 'static,
         M::Result: Send,
     {
-        Peer::new(member, recipient, self.deadline)
+        Peer::new(member, address.recipient(), self.deadline)
     }
 }
 

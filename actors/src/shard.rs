@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, Context, Handler, ResponseFuture};
+use actix::{Actor, Addr, Context, Handler, ResponseFuture};
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::CheckpointError;
 use fellrec::federation::collection::CollectionError;
@@ -33,7 +33,7 @@ use crate::messages::{
 };
 use crate::peer::AskError;
 use crate::recovery::Obituary;
-use crate::registry::{Registry, ShardActor};
+use crate::registry::{Registry, ShardAddress};
 
 /// Why a shard could not serve a session.
 #[derive(Debug, Error)]
@@ -197,7 +197,7 @@ fn timed<T>(run: impl FnOnce() -> Result<T, SplitError>) -> Result<Timed<T>, Spl
     Ok(Timed { value, seconds: started.elapsed().as_secs_f64() })
 }
 
-impl ShardActor for ServerShard {}
+impl ShardAddress for Addr<ServerShard> {}
 
 impl Actor for ServerShard {
     type Context = Context<Self>;

@@ -22,7 +22,7 @@ use crate::link::line::Line;
 use crate::link::sealing::{SealSecrets, Sealer};
 use crate::link::subjects::RunId;
 use crate::messages::{ForwardBody, StepDone};
-use crate::peer::Peer;
+use crate::peer::{Peer, Takes};
 use crate::registry::MemberName;
 
 /// Hidden width of the activations.

@@ -14,7 +14,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture,
+};
 use fellrec::federation::member::MemberError;
 use fellrec::federation::round::Attempt;
 use fellrec::history::TestResult;
@@ -32,7 +34,7 @@ use crate::messages::{
     AbandonRound, CommitRound, Crash, EvaluateRound, FinishedRound, LocalRoundEnded, OpenRound,
     StageSlices, SubmitAgain, TestModel,
 };
-use crate::registry::ClientActor;
+use crate::registry::ClientAddress;
 use desk::Desk;
 
 /// Actor around one client. Lives on a compute arbiter because torch blocks.
@@ -147,7 +149,7 @@ impl Client {
     }
 }
 
-impl ClientActor for Client {}
+impl ClientAddress for Addr<Client> {}
 
 impl Actor for Client {
     type Context = Context<Self>;

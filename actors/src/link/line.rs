@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter};
+use actix::Arbiter;
 use bytes::Bytes;
 use fellrec::config::NodesConfig;
 use fellrec::ids::ShardId;
@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use super::caller::{Caller, Limits};
 use super::connection::{Connection, Dial, DialError};
 use super::inbox::{Deliver, Inbox};
-use super::remote::Remote;
+use super::remote::StandIn;
 use super::sealing::Sealer;
 use super::subjects::{Lane, RunId, SHARDS, Subjects, Verb, sender};
 use crate::registry::{FindShard, Introduce, MemberName};
@@ -133,10 +133,9 @@ impl Line {
     }
 
     /// A stand-in for another member.
-    pub fn stand_in(&self, member: MemberName) -> Addr<Remote> {
-        let (caller, bulk) = (self.caller.clone(), self.bulk_thread.handle());
-        let control = self.control_thread.handle();
-        Remote::start_in_arbiter(&control, move |_ctx| Remote::new(member, caller, bulk))
+    pub fn stand_in(&self, member: MemberName) -> StandIn {
+        let (control, bulk) = (self.control_thread.handle(), self.bulk_thread.handle());
+        StandIn::start(member, &self.caller, &control, &bulk)
     }
 
     /// Makes stand-ins for shards that were added to a running federation.
@@ -144,9 +143,7 @@ impl Line {
         let (control, bulk) = (self.control_thread.handle(), self.bulk_thread.handle());
         let caller = self.caller.clone();
         Box::new(move |registry, shard| {
-            let (member, caller, bulk) = (MemberName::Shard(shard), caller.clone(), bulk.clone());
-            let stand_in =
-                Remote::start_in_arbiter(&control, move |_ctx| Remote::new(member, caller, bulk));
+            let stand_in = StandIn::start(MemberName::Shard(shard), &caller, &control, &bulk);
             registry.enter_shard(shard, 0, &stand_in);
         })
     }

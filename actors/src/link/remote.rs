@@ -1,35 +1,67 @@
 //! A member of another node, as an actor of this one: encodes what it is sent, calls, decodes the answer.
 
-use std::future::Future;
-use std::pin::Pin;
-
 use actix::dev::{MessageResponse, OneshotSender};
-use actix::{Actor, ArbiterHandle, AsyncContext, Context, Handler, fut};
+use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Recipient, fut};
 use fellrec::split::wire;
 use fellrec::told::chain;
-use tokio::sync::oneshot;
+use futures::future::LocalBoxFuture;
 use tracing::warn;
 
 use super::caller::Caller;
 use super::carried::Carried;
 use super::subjects::Lane;
 use crate::messages::Crash;
-use crate::registry::{AggregatorActor, ClientActor, MemberName, ShardActor};
+use crate::peer::Takes;
+use crate::registry::{AggregatorAddress, ClientAddress, MemberName, ShardAddress};
 
-/// Stands in for a member of another node. Lives on the link's thread for control messages; tensors are written,
-/// sent and read on the other one.
+/// Stands in for a member of another node. Lives on one of the link's threads, and computes nothing else.
 pub struct Remote {
     member: MemberName,
     caller: Caller,
-    bulk: ArbiterHandle,
 }
 
-impl Remote {
-    /// A stand-in for `member`.
-    pub fn new(member: MemberName, caller: Caller, bulk: ArbiterHandle) -> Self {
-        Self { member, caller, bulk }
+/// Where a member of another node is reached: a stand-in on either of the link's threads. A tensor is written, sent
+/// and read on the one that has its connection, and a heartbeat does not wait for it.
+#[derive(Clone)]
+pub struct StandIn {
+    control: Addr<Remote>,
+    bulk: Addr<Remote>,
+}
+
+impl StandIn {
+    /// Stands in for `member`, on these threads.
+    pub fn start(
+        member: MemberName,
+        caller: &Caller,
+        control: &ArbiterHandle,
+        bulk: &ArbiterHandle,
+    ) -> Self {
+        let on = |thread| {
+            let caller = caller.clone();
+            Remote::start_in_arbiter(thread, move |_ctx| Remote { member, caller })
+        };
+        Self { control: on(control), bulk: on(bulk) }
     }
 }
+
+impl<M: Carried> Takes<M> for StandIn {
+    fn recipient(&self) -> Recipient<M> {
+        match M::LANE {
+            Lane::Control => self.control.clone().recipient(),
+            Lane::Bulk => self.bulk.clone().recipient(),
+        }
+    }
+}
+
+impl Takes<Crash> for StandIn {
+    fn recipient(&self) -> Recipient<Crash> {
+        self.control.clone().recipient()
+    }
+}
+
+impl ClientAddress for StandIn {}
+impl ShardAddress for StandIn {}
+impl AggregatorAddress for StandIn {}
 
 impl Actor for Remote {
     type Context = Context<Self>;
@@ -39,26 +71,6 @@ impl Actor for Remote {
         ctx.set_mailbox_capacity(256);
     }
 }
-
-/// An answer on its way. If none comes the sender is told as if the member had ended: to it that is the
-/// same.
-pub struct Awaited<T>(Pin<Box<dyn Future<Output = Option<T>>>>);
-
-impl<M: Carried> MessageResponse<Remote, M> for Awaited<M::Result> {
-    fn handle(self, ctx: &mut Context<Remote>, tx: Option<OneshotSender<M::Result>>) {
-        let tell = async move {
-            if let (Some(answer), Some(tx)) = (self.0.await, tx) {
-                // Whoever asked may have stopped waiting.
-                let _ = tx.send(answer);
-            }
-        };
-        ctx.spawn(fut::wrap_future(tell));
-    }
-}
-
-impl ClientActor for Remote {}
-impl ShardActor for Remote {}
-impl AggregatorActor for Remote {}
 
 impl Handler<Crash> for Remote {
     type Result = ();
@@ -72,18 +84,23 @@ impl<M: Carried> Handler<M> for Remote {
     type Result = Awaited<M::Result>;
 
     fn handle(&mut self, message: M, _ctx: &mut Self::Context) -> Self::Result {
-        let work = carry(self.member, self.caller.clone(), message);
-        Awaited(match M::LANE {
-            Lane::Control => Box::pin(work),
-            Lane::Bulk => {
-                let (tell, told) = oneshot::channel();
-                self.bulk.spawn(async move {
-                    // Whoever asked may have stopped waiting.
-                    let _ = tell.send(work.await);
-                });
-                Box::pin(async move { told.await.ok().flatten() })
+        Awaited(Box::pin(carry(self.member, self.caller.clone(), message)))
+    }
+}
+
+/// An answer on its way. If none comes the sender is told as if the member had ended: to it that is the
+/// same.
+pub struct Awaited<T>(LocalBoxFuture<'static, Option<T>>);
+
+impl<M: Carried> MessageResponse<Remote, M> for Awaited<M::Result> {
+    fn handle(self, ctx: &mut Context<Remote>, tx: Option<OneshotSender<M::Result>>) {
+        let tell = async move {
+            if let (Some(answer), Some(tx)) = (self.0.await, tx) {
+                // Whoever asked may have stopped waiting.
+                let _ = tx.send(answer);
             }
-        })
+        };
+        ctx.spawn(fut::wrap_future(tell));
     }
 }
 

@@ -37,7 +37,7 @@ use crate::link::inlet::{Inlet, SupervisorInlet};
 use crate::link::line::Line;
 use crate::link::store::{Fence, FenceError, Held};
 use crate::messages::Beat;
-use crate::peer::Peer;
+use crate::peer::{Peer, Takes};
 use crate::recovery::{MemberEnded, Spawner, Staff};
 use crate::registry::{MemberName, Registry};
 use crate::supervisor::{BEAT, Door, Heard, Lookout};
@@ -192,8 +192,8 @@ impl Node {
         let deadline = Duration::from_secs(60) + nodes.absence() + nodes.lease();
         let name = MemberName::Supervisor;
         SupervisorPeers {
-            ended: Peer::new(name, stand_in.clone().recipient(), deadline),
-            step_done: Peer::new(name, stand_in.clone().recipient(), deadline),
+            ended: Peer::new(name, stand_in.recipient(), deadline),
+            step_done: Peer::new(name, stand_in.recipient(), deadline),
             lost: Peer::new(name, stand_in.recipient(), deadline),
         }
     }
