@@ -183,6 +183,26 @@ fn each_impossible_combination_is_refused_by_key_and_rule() {
         (&["evaluation.ks=[5, 5]"], "evaluation.ks", "ascending"),
         (&["evaluation.batch=100000"], "evaluation.batch", "65536"),
         (&["runtime.dtype=bf16"], "runtime.dtype", "must be f32"),
+        (
+            &[
+                "runtime.clients_at_once=4",
+                "runtime.recompute=true",
+                "model.trainable=lora",
+                "runtime.deterministic=true",
+            ],
+            "runtime.clients_at_once",
+            "depends on time",
+        ),
+        (
+            &["runtime.clients_at_once=4", "runtime.deterministic=false", "model.trainable=lora"],
+            "runtime.clients_at_once",
+            "runtime.recompute = false",
+        ),
+        (
+            &["runtime.clients_at_once=4", "runtime.deterministic=false", "runtime.recompute=true"],
+            "runtime.clients_at_once",
+            "share no weights",
+        ),
     ];
     for (sets, key, rule) in table {
         let broken = violations(sets);

@@ -10,9 +10,10 @@ use common::lora;
 use fellrec::config::LoraConfig;
 use fellrec::data::TextRow;
 use fellrec::model::architecture::BlockKind;
-use fellrec::model::block::{Block, BlockInputs};
+use fellrec::model::block::Block;
 use fellrec::model::encoder::{Embeddings, EncoderInputs};
 use fellrec::model::layout::model_specs;
+use fellrec::model::pass::{BlockInputs, Pass};
 use fellrec::model::pretrained::Checkpoint;
 use fellrec::model::rope::RopeTable;
 use fellrec::model::spec::{BaseWeights, Params};
@@ -43,7 +44,7 @@ fn check(name: &str) {
         (spec.name.clone(), tensor)
     };
     let base = BaseWeights::new(specs.iter().map(read).collect());
-    let params = Params { base: &base, trainable: &BTreeMap::new() };
+    let params = Params { base: &base, trainable: &[&BTreeMap::new()] };
 
     let row = |(ids, mask): (&Vec<i64>, &Vec<i64>)| {
         let length = mask.iter().sum::<i64>() as usize;
@@ -58,7 +59,7 @@ fn check(name: &str) {
     let lora: LoraConfig = lora();
     for layer in 0..architecture.layers {
         let block = Block::new(&params, layer, architecture, &lora, &RopeTable::empty());
-        hidden_btd = block.forward(&hidden_btd, &block_inputs);
+        hidden_btd = block.forward(&hidden_btd, &Pass::alone(&hidden_btd, block_inputs));
     }
     for (number, expected) in (0..).zip(&answers.hidden) {
         let flat: Vec<f32> = expected.concat();

@@ -10,8 +10,8 @@ use fellrec::data::{ClientData, TrainingRows, UserSplit};
 use fellrec::ids::ItemId;
 use fellrec::ids::{ClientId, UserId};
 use fellrec::model::backbone::{Batch, backward};
-use fellrec::model::block::BlockInputs;
 use fellrec::model::cut::Place;
+use fellrec::model::pass::BlockInputs;
 use fellrec::model::spec::Params;
 use fellrec::model::start::StartingPoint;
 use fellrec::seed;
@@ -109,7 +109,7 @@ fn train_unsplit(mut party: Party, batches: &[Batch], mu: f64) -> Trace {
             let part = part.anchored(&slice, mu);
             let rope = rope(&layout.architecture);
             let trainable = part.by_name();
-            let params = Params { base: &base, trainable: &trainable };
+            let params = Params { base: &base, trainable: &[&trainable] };
             let blocks = layout.cut.blocks(place);
             let stack = BlockStack::new(&params, &layout, blocks, &rope, false);
             (part, stack)

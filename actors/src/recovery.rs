@@ -232,11 +232,11 @@ impl Spawner {
     }
 
     fn spawn_shard(&self, id: ShardId, generation: u64, obituary: Obituary) {
+        let (base, rope) = (self.stages[&id.stage].share(), self.shard_rope.share());
         let seat = ShardSeat {
             id,
             blueprint: Arc::clone(&self.blueprint),
-            base: self.stages[&id.stage].share(),
-            rope: self.shard_rope.share(),
+            stage: self.blueprint.stage(Place::Stage(id.stage as usize), base, rope),
             folder: self.folder.clone(),
             registry: Arc::clone(&self.registry),
             obituary,

@@ -23,6 +23,7 @@ use crate::model::slice::Digest;
 use crate::model::spec::BaseWeights;
 use crate::model::start::StartingPoint;
 use crate::ranking::HistoryInputs;
+use crate::split::{FrameLimits, Stage};
 use crate::training::{Examples, ItemTable, RandomTokens};
 use origin::{adapter, starting_point};
 use workload::{Histories, ItemView, Workload};
@@ -206,6 +207,32 @@ impl Blueprint {
     pub fn rope(&self, device: Device) -> RopeTable {
         let length = self.workload.longest_input(&self.config);
         RopeTable::of(&self.layout.architecture, length, self.kind(), device)
+    }
+
+    /// A stage with its frozen base and rotary tables, which both are on the shards' device.
+    pub fn stage(&self, place: Place, base: BaseWeights, rope: RopeTable) -> Stage {
+        Stage {
+            layout: Arc::clone(&self.layout),
+            place,
+            base,
+            rope,
+            limits: self.frame_limits(),
+            run_seed: self.config.run.seed,
+            recompute: self.config.runtime.recompute,
+        }
+    }
+
+    /// The largest hidden states that the config makes a client send.
+    fn frame_limits(&self) -> FrameLimits {
+        let Config { training, evaluation, recformer, generation, .. } = &self.config;
+        let rows = training.batch.max(evaluation.batch).get().max(recformer.table_batch);
+        let beams = self.prompts().map_or(1, |_| generation.beams.get());
+        FrameLimits {
+            width: self.layout.architecture.hidden,
+            kind: self.kind(),
+            rows: i64::from(rows) * i64::from(beams),
+            positions: self.workload.longest_input(&self.config),
+        }
     }
 
     /// Device of the clients.

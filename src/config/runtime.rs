@@ -55,6 +55,7 @@ pub struct RuntimeConfig {
     pub deterministic: bool,
     pub pipeline_depth: u32,
     pub recompute: bool,
+    pub clients_at_once: NonZeroU32,
     pub decode_cache_mib: NonZeroU64,
 }
 

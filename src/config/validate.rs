@@ -13,7 +13,7 @@ use super::checks::Checks;
 use super::federation::MOST_REOPENINGS;
 use super::{
     AssignmentKind, BackboneKind, Config, ConfigError, DtypeName, MixingRuleKind, OrNone, Quorum,
-    RobustKind, SimilarityKind, Trainable,
+    RobustKind, RuntimeConfig, SimilarityKind, Trainable,
 };
 
 impl Config {
@@ -84,6 +84,27 @@ impl Config {
             "runtime.dtype",
             "bf16",
             "must be f32 when model.trainable = \"full\": trained parameters and moments stay f32",
+        );
+        let RuntimeConfig { clients_at_once, deterministic, recompute, .. } = self.runtime;
+        let mut needs = |met: bool, needed: &'static str| {
+            checks.require(
+                met || clients_at_once.get() == 1,
+                "runtime.clients_at_once",
+                clients_at_once,
+                needed,
+            );
+        };
+        needs(
+            !deterministic,
+            "must be 1 when runtime.deterministic = true: who is computed with whom depends on time",
+        );
+        needs(
+            recompute,
+            "must be 1 when runtime.recompute = false: graphs of several clients end together",
+        );
+        needs(
+            self.model.trainable == Trainable::Lora,
+            "must be 1 when model.trainable = \"full\": clients share no weights",
         );
     }
 

@@ -5,10 +5,10 @@
 use tch::Tensor;
 
 use super::architecture::{Architecture, Decoder};
-use super::block::BlockInputs;
 use super::key_values::{KeyValues, NewToken};
 use super::linear::Linear;
 use super::norm::RmsNorm;
+use super::pass::Pass;
 use super::rope::RopeTable;
 use super::spec::Params;
 use crate::config::LoraConfig;
@@ -51,65 +51,60 @@ impl Attention {
     }
 
     /// `[B, T, D]` to `[B, T, D]`.
-    pub fn forward(&self, x_btd: &Tensor, rope: &RopeTable, inputs: &BlockInputs<'_>) -> Tensor {
-        let (q_bhte, k_bhte, v_bhte) = self.rotated(x_btd, rope, inputs);
-        self.o.forward(&self.mix(&q_bhte, &k_bhte, &v_bhte), inputs.masks)
+    pub fn forward(&self, x_btd: &Tensor, rope: &RopeTable, pass: &Pass<'_>) -> Tensor {
+        let (q_bthe, k_bthe, v_bthe) = self.project(x_btd, pass);
+        let mixed_btd = pass.each([&q_bthe, &k_bthe, &v_bthe], |_, heads, _| {
+            let [q_bhte, k_bhte, v_bhte] = rotated(heads, rope);
+            self.mix(&q_bhte, &k_bhte, &v_bhte)
+        });
+        self.o.forward(&mixed_btd, pass)
     }
 
-    /// As [`Attention::forward`], and the keys and values that tokens to come attend to.
+    /// As [`Attention::forward`] of one client, and the keys and values that tokens to come attend to.
     pub fn prefill(
         &self,
         x_btd: &Tensor,
         rope: &RopeTable,
-        inputs: &BlockInputs<'_>,
+        pass: &Pass<'_>,
     ) -> (Tensor, KeyValues) {
-        let (q_bhte, k_bhte, v_bhte) = self.rotated(x_btd, rope, inputs);
+        let (q_bthe, k_bthe, v_bthe) = self.project(x_btd, pass);
+        let [q_bhte, k_bhte, v_bhte] = rotated([q_bthe, k_bthe, v_bthe], rope);
         let mixed_btd = self.mix(&q_bhte, &k_bhte, &v_bhte);
         let cache = KeyValues::of_prompts(&k_bhte, &v_bhte);
-        (self.o.forward(&mixed_btd, inputs.masks), cache)
+        (self.o.forward(&mixed_btd, pass), cache)
     }
 
-    /// One new token a row `[R, 1, D]`, which attends to the cache and itself and joins the cache.
+    /// One new token a row `[R, 1, D]` of one client, which attends to the cache and itself and joins the cache.
     pub fn extend(
         &self,
         x_r1d: &Tensor,
         rope: &RopeTable,
         token: &NewToken,
         cache: &mut KeyValues,
+        pass: &Pass<'_>,
     ) -> Tensor {
-        let (q_rh1e, k_rh1e, v_rh1e) = self.project(x_r1d, &BlockInputs::default());
-        let q_rh1e = rope.apply_at(&q_rh1e, &token.positions_r);
-        cache.push(rope.apply_at(&k_rh1e, &token.positions_r), v_rh1e);
+        let (q_r1he, k_r1he, v_r1he) = self.project(x_r1d, pass);
+        let q_rh1e = rope.apply_at(&q_r1he.transpose(1, 2), &token.positions_r);
+        let k_rh1e = rope.apply_at(&k_r1he.transpose(1, 2), &token.positions_r);
+        cache.push(k_rh1e, v_r1he.transpose(1, 2));
         let (rows, _, _, width) = q_rh1e.size4().expect("heads have four dimensions");
         let group = self.heads / self.kv_heads;
         let q_rkge = q_rh1e.reshape([rows, self.kv_heads, group, width]);
         let mixed_r1d = cache.attend(&q_rkge, token).reshape([rows, 1, -1]);
-        self.o.forward(&mixed_r1d, None)
+        self.o.forward(&mixed_r1d, pass)
     }
 
-    /// Queries, keys and values `[B, H, T, E]` of whole sequences.
-    fn rotated(
-        &self,
-        x_btd: &Tensor,
-        rope: &RopeTable,
-        inputs: &BlockInputs<'_>,
-    ) -> (Tensor, Tensor, Tensor) {
-        let (q_bhte, k_bhte, v_bhte) = self.project(x_btd, inputs);
-        (rope.apply(&q_bhte), rope.apply(&k_bhte), v_bhte)
-    }
-
-    /// Queries, keys and values `[B, H, T, E]`, not yet rotated.
-    fn project(&self, x_btd: &Tensor, inputs: &BlockInputs<'_>) -> (Tensor, Tensor, Tensor) {
+    /// Queries, keys and values `[B, T, H, E]`, not yet rotated.
+    fn project(&self, x_btd: &Tensor, pass: &Pass<'_>) -> (Tensor, Tensor, Tensor) {
         let (batch, length, _) = x_btd.size3().expect("frames have three dimensions");
         let split = |linear: &Linear, heads: i64, norm: Option<&RmsNorm>| {
-            let heads_bthe = linear.forward(x_btd, inputs.masks).view([batch, length, heads, -1]);
+            let heads_bthe = linear.forward(x_btd, pass).view([batch, length, heads, -1]);
             norm.map_or_else(|| heads_bthe.shallow_clone(), |norm| norm.forward(&heads_bthe))
-                .transpose(1, 2)
         };
         let (q_norm, k_norm) = self.head_norms.as_ref().map(|(q, k)| (q, k)).unzip();
-        let q_bhte = split(&self.q, self.heads, q_norm);
-        let k_bhte = split(&self.k, self.kv_heads, k_norm);
-        (q_bhte, k_bhte, split(&self.v, self.kv_heads, None))
+        let q_bthe = split(&self.q, self.heads, q_norm);
+        let k_bthe = split(&self.k, self.kv_heads, k_norm);
+        (q_bthe, k_bthe, split(&self.v, self.kv_heads, None))
     }
 
     /// Causal attention of a whole sequence, `[B, T, H * E]`.
@@ -127,4 +122,10 @@ impl Attention {
         );
         mixed_bhte.transpose(1, 2).reshape([batch, length, -1])
     }
+}
+
+/// Queries, keys and values `[B, T, H, E]` as `[B, H, T, E]`, the first two rotated.
+fn rotated([q_bthe, k_bthe, v_bthe]: [Tensor; 3], rope: &RopeTable) -> [Tensor; 3] {
+    let heads_first = |x: Tensor| x.transpose(1, 2);
+    [rope.apply(&heads_first(q_bthe)), rope.apply(&heads_first(k_bthe)), heads_first(v_bthe)]
 }

@@ -9,20 +9,10 @@ use tch::Tensor;
 use super::architecture::{Architecture, BlockKind};
 use super::decoder::{DecoderBlock, decoder_lora_specs, decoder_specs};
 use super::encoder::{EncoderBlock, encoder_lora_specs, encoder_specs};
-use super::mask::MaskSeed;
+use super::pass::Pass;
 use super::rope::RopeTable;
 use super::spec::{Params, TensorSpec};
 use crate::config::LoraConfig;
-
-/// What a block computes with beside the hidden states.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BlockInputs<'a> {
-    /// Dropout masks of a training step; absent in evaluation.
-    pub masks: Option<&'a MaskSeed>,
-    /// Real positions of every row, `[B]` of i64, the rest is padding on the right. Needed by
-    /// blocks that attend in both directions only.
-    pub lengths_b: Option<&'a Tensor>,
-}
 
 /// One block of the model.
 #[derive(Debug)]
@@ -57,11 +47,11 @@ impl Block {
         }
     }
 
-    /// `[B, T, D]` to `[B, T, D]`.
-    pub fn forward(&self, x_btd: &Tensor, inputs: &BlockInputs<'_>) -> Tensor {
+    /// `[B, T, D]` to `[B, T, D]`, packed where several are in the pass.
+    pub fn forward(&self, x_btd: &Tensor, pass: &Pass<'_>) -> Tensor {
         match self {
-            Self::Decoder(block) => block.forward(x_btd, inputs),
-            Self::Encoder(block) => block.forward(x_btd, inputs),
+            Self::Decoder(block) => block.forward(x_btd, pass),
+            Self::Encoder(block) => block.forward(x_btd, pass),
         }
     }
 

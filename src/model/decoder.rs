@@ -6,11 +6,11 @@ use tch::Tensor;
 
 use super::architecture::{Architecture, Decoder};
 use super::attention::Attention;
-use super::block::BlockInputs;
 use super::key_values::{KeyValues, NewToken};
 use super::linear::adapter_specs;
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
+use super::pass::{BlockInputs, Pass};
 use super::rope::RopeTable;
 use super::spec::{Init, Params, TensorSpec};
 use crate::config::{LoraConfig, Projection};
@@ -49,29 +49,30 @@ impl DecoderBlock {
     }
 
     /// `[B, T, D]` to `[B, T, D]`.
-    pub fn forward(&self, x_btd: &Tensor, inputs: &BlockInputs<'_>) -> Tensor {
+    pub fn forward(&self, x_btd: &Tensor, pass: &Pass<'_>) -> Tensor {
         let normed_btd = self.attention_norm.forward(x_btd);
-        let attended_btd = self.attention.forward(&normed_btd, &self.rope, inputs);
-        self.feed(x_btd + attended_btd, inputs)
+        let attended_btd = self.attention.forward(&normed_btd, &self.rope, pass);
+        self.feed(x_btd + attended_btd, pass)
     }
 
     /// As [`DecoderBlock::forward`] without a graph in mind, and what tokens to come attend to.
     pub fn prefill(&self, x_btd: &Tensor) -> (Tensor, KeyValues) {
-        let inputs = BlockInputs::default();
+        let pass = Pass::alone(x_btd, BlockInputs::default());
         let normed_btd = self.attention_norm.forward(x_btd);
-        let (attended_btd, cache) = self.attention.prefill(&normed_btd, &self.rope, &inputs);
-        (self.feed(x_btd + attended_btd, &inputs), cache)
+        let (attended_btd, cache) = self.attention.prefill(&normed_btd, &self.rope, &pass);
+        (self.feed(x_btd + attended_btd, &pass), cache)
     }
 
     /// One new token a row `[B, 1, D]`; it joins the cache.
     pub fn extend(&self, x_btd: &Tensor, token: &NewToken, cache: &mut KeyValues) -> Tensor {
         let normed_btd = self.attention_norm.forward(x_btd);
-        let attended_btd = self.attention.extend(&normed_btd, &self.rope, token, cache);
-        self.feed(x_btd + attended_btd, &BlockInputs::default())
+        let pass = Pass::alone(x_btd, BlockInputs::default());
+        let attended_btd = self.attention.extend(&normed_btd, &self.rope, token, cache, &pass);
+        self.feed(x_btd + attended_btd, &pass)
     }
 
-    fn feed(&self, x_btd: Tensor, inputs: &BlockInputs<'_>) -> Tensor {
-        let fed_btd = self.mlp.forward(&self.mlp_norm.forward(&x_btd), inputs.masks);
+    fn feed(&self, x_btd: Tensor, pass: &Pass<'_>) -> Tensor {
+        let fed_btd = self.mlp.forward(&self.mlp_norm.forward(&x_btd), pass);
         x_btd + fed_btd
     }
 }

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::mask::{MaskSeed, dropout};
+use super::pass::Pass;
 use super::spec::{Init, Params, TensorSpec};
 use crate::config::LoraConfig;
 
@@ -13,7 +14,8 @@ pub struct Linear {
     weight: Tensor,
     /// `[out]`.
     bias: Option<Tensor>,
-    adapter: Option<Adapter>,
+    /// Of each client in the passes, if there are any.
+    adapters: Vec<Adapter>,
 }
 
 #[derive(Debug)]
@@ -30,27 +32,31 @@ struct Adapter {
 impl Linear {
     /// The layer called `name`, with an adapter if `params` hold one.
     pub fn new(params: &Params<'_>, name: &str, lora: &LoraConfig) -> Self {
-        let adapter = params.optional(&lora_a(name)).map(|a| Adapter {
+        let matrices = params.of_each(&lora_a(name)).into_iter().zip(params.of_each(&lora_b(name)));
+        let adapter = |(a, b)| Adapter {
             name: lora_a(name),
             a,
-            b: params.tensor(&lora_b(name)),
+            b,
             scale: lora.alpha / lora.rank as f64,
             dropout: lora.dropout,
-        });
+        };
         Self {
             weight: params.tensor(&format!("{name}.weight")),
             bias: params.optional(&format!("{name}.bias")),
-            adapter,
+            adapters: matrices.map(adapter).collect(),
         }
     }
 
     /// `[.., in]` to `[.., out]`.
-    pub fn forward(&self, x: &Tensor, masks: Option<&MaskSeed>) -> Tensor {
+    pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Tensor {
         let base = x.linear(&self.weight, self.bias.as_ref());
-        match &self.adapter {
-            None => base,
-            Some(adapter) => base + adapter.forward(x, masks).to_kind(self.weight.kind()),
+        if self.adapters.is_empty() {
+            return base;
         }
+        debug_assert_eq!(self.adapters.len(), pass.clients());
+        base + pass.each([x], |client, [x], inputs| {
+            self.adapters[client].forward(&x, inputs.masks).to_kind(self.weight.kind())
+        })
     }
 }
 

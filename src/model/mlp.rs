@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::linear::Linear;
-use super::mask::MaskSeed;
+use super::pass::Pass;
 use super::spec::Params;
 use crate::config::LoraConfig;
 
@@ -23,8 +23,8 @@ impl Mlp {
     }
 
     /// `[B, T, D]` to `[B, T, D]`.
-    pub fn forward(&self, x_btd: &Tensor, masks: Option<&MaskSeed>) -> Tensor {
-        let gated = self.gate.forward(x_btd, masks).silu() * self.up.forward(x_btd, masks);
-        self.down.forward(&gated, masks)
+    pub fn forward(&self, x_btd: &Tensor, pass: &Pass<'_>) -> Tensor {
+        let gated = self.gate.forward(x_btd, pass).silu() * self.up.forward(x_btd, pass);
+        self.down.forward(&gated, pass)
     }
 }

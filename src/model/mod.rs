@@ -17,6 +17,7 @@ pub mod mlp;
 pub mod named;
 pub mod norm;
 pub mod packed;
+pub mod pass;
 pub mod pretrained;
 pub mod recformer;
 pub mod rope;

@@ -119,8 +119,9 @@ impl BaseWeights {
 pub struct Params<'a> {
     /// Frozen tensors.
     pub base: &'a BaseWeights,
-    /// Leaves that train, by name.
-    pub trainable: &'a BTreeMap<String, Tensor>,
+    /// Leaves that train, by name, of every client in the passes. Several share what they do not train, so they
+    /// train adapters only.
+    pub trainable: &'a [&'a BTreeMap<String, Tensor>],
 }
 
 impl Params<'_> {
@@ -132,8 +133,13 @@ impl Params<'_> {
         self.optional(name).unwrap_or_else(|| panic!("the specs name `{name}`"))
     }
 
-    /// Like [`Params::tensor`] for tensors that a model may lack, such as adapters.
+    /// Like [`Params::tensor`] for tensors that a model may lack, such as biases.
     pub fn optional(&self, name: &str) -> Option<Tensor> {
-        self.trainable.get(name).map(Tensor::shallow_clone).or_else(|| self.base.get(name))
+        self.of_each(name).into_iter().next().or_else(|| self.base.get(name))
+    }
+
+    /// The tensor of this name that each client trains, in their order; none where they do not train it.
+    pub fn of_each(&self, name: &str) -> Vec<Tensor> {
+        self.trainable.iter().filter_map(|of| of.get(name)).map(Tensor::shallow_clone).collect()
     }
 }

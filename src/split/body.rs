@@ -6,21 +6,18 @@
 //! replays its local round on a new session. One graph is pending at most (protocol.md 3).
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
 use super::SplitError;
 use super::decode::{BodyDecoding, DecodeTurn};
-use super::hidden::HiddenStates;
+use super::hidden::{FrameLimits, HiddenStates};
 use super::stack::{BlockStack, StackPass};
+use super::stage::Stage;
 use crate::ids::{ClientId, StepId};
-use crate::model::block::BlockInputs;
-use crate::model::cut::Place;
-use crate::model::layout::Layout;
 use crate::model::mask::MaskSeed;
-use crate::model::rope::RopeTable;
-use crate::model::spec::{BaseWeights, Params};
 use crate::training::TrainablePart;
 
 /// How an optimiser step is to be made; the same for every part of a client's model.
@@ -46,7 +43,7 @@ pub struct BodyGradient {
 pub struct BodySession {
     client: ClientId,
     run_seed: u64,
-    width: i64,
+    limits: FrameLimits,
     part: TrainablePart,
     stack: BlockStack,
     phase: Phase,
@@ -63,46 +60,68 @@ enum Phase {
 }
 
 impl BodySession {
-    /// A session over the blocks of `place` with the client's slice and moments in `part`.
-    #[allow(clippy::too_many_arguments, reason = "all are needed once, by the one who builds it")]
-    pub fn new(
-        client: ClientId,
-        run_seed: u64,
-        layout: &Layout,
-        place: Place,
-        base: &BaseWeights,
-        rope: RopeTable,
-        recompute: bool,
-        part: TrainablePart,
-    ) -> Self {
-        let trainable = part.by_name();
-        let params = Params { base, trainable: &trainable };
-        let stack = BlockStack::new(&params, layout, layout.cut.blocks(place), &rope, recompute);
-        let width = layout.architecture.hidden;
-        Self { client, run_seed, width, part, stack, phase: Phase::Idle { stepped: None } }
+    /// A session over the blocks of `stage` with the client's slice and moments in `part`.
+    pub fn new(stage: &Stage, client: ClientId, part: TrainablePart) -> Self {
+        let stack = stage.stack(&[&part.by_name()]);
+        let (run_seed, limits) = (stage.run_seed, stage.limits);
+        Self { client, run_seed, limits, part, stack, phase: Phase::Idle { stepped: None } }
     }
 
-    /// Runs the stage's blocks and keeps the graph.
+    /// Runs the stage's blocks and keeps what the backward pass needs.
+    ///
+    /// # Errors
+    /// Hidden states that nobody may send, and a step that is not the next one.
     pub fn forward(
         &mut self,
         step: StepId,
         hidden: &HiddenStates,
     ) -> Result<HiddenStates, SplitError> {
-        hidden.check(self.width)?;
-        let masks = MaskSeed { run_seed: self.run_seed, client: self.client, step };
-        let inputs = BlockInputs { masks: Some(&masks), lengths_b: hidden.lengths() };
+        let masks = self.masks(step);
+        let inputs = hidden.inputs(Some(&masks));
+        if !self.is_forward_due(step, hidden)? {
+            let output = no_grad(|| self.stack.run(hidden.tensor(), inputs));
+            return Ok(HiddenStates::new(&output).with_lengths(hidden.lengths()));
+        }
+        let (output, pass) = self.stack.forward(hidden.tensor(), true, inputs);
+        Ok(self.forwarded(step, hidden, &output, pass))
+    }
+
+    /// Whether the forward pass of `step` is to be kept; `false` for one that is late: its gradients are here
+    /// already and must stay.
+    pub(super) fn is_forward_due(
+        &self,
+        step: StepId,
+        hidden: &HiddenStates,
+    ) -> Result<bool, SplitError> {
+        hidden.check_limits(&self.limits)?;
         match self.phase {
-            // Late: its gradients are here already and must stay.
-            Phase::Backwarded { step: pending, .. } if pending == step => {
-                let output = no_grad(|| self.stack.run(hidden.tensor(), inputs));
-                return Ok(HiddenStates::new(&output).with_lengths(hidden.lengths()));
-            }
+            Phase::Backwarded { step: pending, .. } if pending == step => return Ok(false),
             Phase::Forwarded { step: pending, .. } if pending == step => {}
             _ => self.check_turn(step)?,
         }
-        let (output, pass) = self.stack.forward(hidden.tensor(), true, inputs);
+        Ok(true)
+    }
+
+    /// Keeps what a forward pass left, and returns its answer.
+    pub(super) fn forwarded(
+        &mut self,
+        step: StepId,
+        hidden: &HiddenStates,
+        output: &Tensor,
+        pass: StackPass,
+    ) -> HiddenStates {
         self.phase = Phase::Forwarded { step, pass, shape: output.size() };
-        Ok(HiddenStates::new(&output).with_lengths(hidden.lengths()))
+        HiddenStates::new(output).with_lengths(hidden.lengths())
+    }
+
+    /// Dropout masks of a step.
+    pub(super) fn masks(&self, step: StepId) -> MaskSeed {
+        MaskSeed { run_seed: self.run_seed, client: self.client, step }
+    }
+
+    /// Handles on what the client trains here, by name.
+    pub(super) fn trainable(&self) -> BTreeMap<String, Tensor> {
+        self.part.by_name()
     }
 
     /// Tells whether `step` is the one that follows those made here.
@@ -124,9 +143,8 @@ impl BodySession {
 
     /// Runs the stage's blocks without keeping anything: evaluation.
     pub fn evaluate(&self, hidden: &HiddenStates) -> Result<HiddenStates, SplitError> {
-        hidden.check(self.width)?;
-        let inputs = BlockInputs { masks: None, lengths_b: hidden.lengths() };
-        let output = no_grad(|| self.stack.run(hidden.tensor(), inputs));
+        hidden.check_limits(&self.limits)?;
+        let output = no_grad(|| self.stack.run(hidden.tensor(), hidden.inputs(None)));
         Ok(HiddenStates::new(&output).with_lengths(hidden.lengths()))
     }
 
@@ -138,8 +156,8 @@ impl BodySession {
         turn: &DecodeTurn,
         hidden: &HiddenStates,
     ) -> Result<Option<HiddenStates>, SplitError> {
-        hidden.check(self.width)?;
-        BodyDecoding::turn(held, &self.stack, turn, hidden)
+        hidden.check_limits(&self.limits)?;
+        BodyDecoding::turn(held, &self.stack, turn, hidden, self.limits.positions)
     }
 
     /// Back-propagates the gradient at the stage's output.
@@ -148,19 +166,11 @@ impl BodySession {
         step: StepId,
         grad: &HiddenStates,
     ) -> Result<BodyGradient, SplitError> {
-        if let Phase::Forwarded { step: pending, shape, .. } = &self.phase
-            && *pending == step
+        if self.is_backward_due(step, grad)?
+            && let Some(pass) = self.take_pass()
         {
-            grad.check_shape(shape)?;
-        }
-        match std::mem::replace(&mut self.phase, Phase::Idle { stepped: None }) {
-            Phase::Forwarded { step: pending, pass, .. } if pending == step => {
-                let grad = self.stack.backward(pass, grad.tensor().shallow_clone());
-                self.part.close_gradients();
-                let squared_norm = self.part.squared_grad_norm();
-                self.phase = Phase::Backwarded { step, grad, squared_norm };
-            }
-            other => self.phase = other,
+            let grad = self.stack.backward(pass, grad.tensor().shallow_clone());
+            self.backwarded(step, grad);
         }
         match &self.phase {
             Phase::Backwarded { step: done, grad, squared_norm } if *done == step => {
@@ -168,6 +178,40 @@ impl BodySession {
             }
             _ => Err(SplitError::UnknownStep { step }),
         }
+    }
+
+    /// Whether the forward pass of `step` waits for this gradient.
+    pub(super) fn is_backward_due(
+        &self,
+        step: StepId,
+        grad: &HiddenStates,
+    ) -> Result<bool, SplitError> {
+        match &self.phase {
+            Phase::Forwarded { step: pending, shape, .. } if *pending == step => {
+                grad.check_limits(&self.limits)?;
+                grad.check_shape(shape)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The forward pass that waits, to be back-propagated and given to [`BodySession::backwarded`].
+    pub(super) fn take_pass(&mut self) -> Option<StackPass> {
+        match std::mem::replace(&mut self.phase, Phase::Idle { stepped: None }) {
+            Phase::Forwarded { pass, .. } => Some(pass),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Keeps the gradients that a backward pass left, and `grad` at the stage's input.
+    pub(super) fn backwarded(&mut self, step: StepId, grad: Tensor) {
+        self.part.close_gradients();
+        let squared_norm = self.part.squared_grad_norm();
+        self.phase = Phase::Backwarded { step, grad, squared_norm };
     }
 
     /// Makes the optimiser step; made only once however often it is asked for.

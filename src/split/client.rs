@@ -13,11 +13,11 @@ use super::hidden::HiddenStates;
 use super::stack::{BlockStack, StackPass};
 use crate::config::{BackboneKind, Config};
 use crate::model::backbone::{Backbone, Batch, Ends, Inputs, backward, cross_entropy};
-use crate::model::block::BlockInputs;
 use crate::model::cut::Place;
 use crate::model::layout::Layout;
 use crate::model::mask::{MaskSeed, dropout};
 use crate::model::norm::RmsNorm;
+use crate::model::pass::BlockInputs;
 use crate::model::rope::RopeTable;
 use crate::model::spec::{BaseWeights, Params};
 use crate::training::TrainablePart;
@@ -99,7 +99,7 @@ impl ClientModel {
     ) -> Self {
         let mut trainable = front.by_name();
         trainable.extend(back.by_name());
-        let params = Params { base: &base, trainable: &trainable };
+        let params = Params { base: &base, trainable: &[&trainable] };
         let stack = |place| {
             let blocks = layout.cut.blocks(place);
             BlockStack::new(&params, layout, blocks, rope, settings.recompute)
@@ -220,7 +220,7 @@ impl ClientModel {
 
     /// The ends for one step, or under `no_grad` for one evaluation.
     pub fn ends(&self) -> Ends {
-        let params = Params { base: &self.base, trainable: &self.trainable };
+        let params = Params { base: &self.base, trainable: &[&self.trainable] };
         let mut ends = self.backbone.open(&params);
         if let Some(candidates_vd) = &self.candidates_vd {
             ends.outputs_vd = candidates_vd.shallow_clone();

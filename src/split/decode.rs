@@ -53,6 +53,11 @@ impl DecodeCache {
         self.prompts_r.len() as i64
     }
 
+    /// Tokens of the longest text so far.
+    fn longest(&self) -> i64 {
+        self.lengths.iter().max().copied().unwrap_or_default() + self.written
+    }
+
     fn reorder(&mut self, parents: &[i64]) {
         self.prompts_r = parents.iter().map(|parent| self.prompts_r[*parent as usize]).collect();
         let parents_r = Tensor::from_slice(parents).to_device(self.device);
@@ -220,12 +225,14 @@ impl BodyDecoding {
     }
 
     /// Runs a turn on `stack`. `held` is what the client's earlier turns left, and is replaced.
-    /// `None` comes back if it is not there any more: the decoding has to start over.
+    /// `None` comes back if it is not there any more: the decoding has to start over. Texts have at most
+    /// `positions` tokens.
     pub fn turn(
         held: &mut Option<Self>,
         stack: &BlockStack,
         turn: &DecodeTurn,
         hidden: &HiddenStates,
+        positions: i64,
     ) -> Result<Option<HiddenStates>, SplitError> {
         let same = |held: &&mut Self| held.decoding == turn.decoding;
         let (answer, cache) = match held.as_mut().filter(same) {
@@ -233,6 +240,10 @@ impl BodyDecoding {
                 return Ok(Some(held.answer.share()));
             }
             Some(held) if held.position + 1 == turn.position => {
+                let position = held.cache.longest();
+                if position >= positions {
+                    return Err(SplitError::TooLong { position, positions });
+                }
                 let output = stack.extend(hidden.tensor(), &turn.parents, &mut held.cache)?;
                 held.answer = HiddenStates::new(&output);
                 held.position = turn.position;

@@ -4,7 +4,22 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::SplitError;
+use crate::model::mask::MaskSeed;
 use crate::model::packed;
+use crate::model::pass::BlockInputs;
+
+/// What hidden states a shard takes: more than a client's config makes it send is a mistake, or worse.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FrameLimits {
+    /// Hidden width of the model, D.
+    pub width: i64,
+    /// Number type of activations.
+    pub kind: Kind,
+    /// Largest batch, B.
+    pub rows: i64,
+    /// Longest input, T.
+    pub positions: i64,
+}
 
 /// Hidden states or their gradients, `[B, T, D]`, cut off from the sender's graph.
 ///
@@ -68,6 +83,22 @@ impl HiddenStates {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What blocks compute with beside these, with the dropout masks of a training step.
+    pub fn inputs<'a>(&'a self, masks: Option<&'a MaskSeed>) -> BlockInputs<'a> {
+        BlockInputs { masks, lengths_b: self.lengths() }
+    }
+
+    /// [`HiddenStates::check`], and that a shard with these limits takes them.
+    pub fn check_limits(&self, limits: &FrameLimits) -> Result<(), SplitError> {
+        self.check(limits.width)?;
+        let (got, kind) = (self.hidden_btd.size(), self.hidden_btd.kind());
+        let fits = (1..=limits.rows).contains(&got[0]) && (1..=limits.positions).contains(&got[1]);
+        if fits && kind == limits.kind {
+            return Ok(());
+        }
+        Err(SplitError::Beyond { got, kind, limits: *limits })
     }
 
     /// Checks that these are the answer to a half pass of hidden states of shape `expected`.

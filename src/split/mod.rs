@@ -6,19 +6,21 @@ mod decode;
 mod decode_pool;
 mod hidden;
 mod stack;
+mod stage;
 mod whole;
 pub mod wire;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tch::TchError;
+use tch::{Kind, TchError};
 use thiserror::Error;
 
 pub use body::{BodyGradient, BodySession, StepPlan};
 pub use client::{BackPass, ClientModel, ClientSettings, FrontPass, unit_rows};
 pub use decode::{BodyDecoding, DecodeCache, DecodeTurn, Turn};
 pub use decode_pool::DecodePool;
-pub use hidden::HiddenStates;
+pub use hidden::{FrameLimits, HiddenStates};
 pub use stack::{BlockStack, StackPass};
+pub use stage::{HalfStep, Stage};
 pub use whole::WholePlan;
 
 use crate::ids::{ClientId, StepId};
@@ -34,6 +36,29 @@ pub enum SplitError {
         got: Vec<i64>,
         /// Hidden width of the model.
         width: i64,
+    },
+
+    /// Larger than anything the config makes a client send, empty, or of another number type.
+    #[error(
+        "hidden states have shape {got:?} and type {kind:?}, expected at most [{}, {}, {}] of {:?}",
+        limits.rows, limits.positions, limits.width, limits.kind
+    )]
+    Beyond {
+        /// Shape received.
+        got: Vec<i64>,
+        /// Number type received.
+        kind: Kind,
+        /// What is taken.
+        limits: FrameLimits,
+    },
+
+    /// Texts grow beyond the longest that the config allows.
+    #[error("token {position} of a text is decoded, texts have at most {positions}")]
+    TooLong {
+        /// Position of the token, from 0.
+        position: i64,
+        /// Positions of the longest text.
+        positions: i64,
     },
 
     /// An answer does not belong to the pass that waits for it.

@@ -6,6 +6,8 @@ pub mod federation;
 pub mod link;
 pub mod pretrained;
 
+use std::sync::Arc;
+
 use fellrec::config::{
     LoraConfig, ModelConfig, OptimizerConfig, OrNone, RecformerConfig, SplitConfig, Trainable,
 };
@@ -20,8 +22,9 @@ use fellrec::model::layout::Layout;
 use fellrec::model::mask::MaskSeed;
 use fellrec::model::recformer::RecFormer;
 use fellrec::model::rope::RopeTable;
+use fellrec::model::spec::BaseWeights;
 use fellrec::model::start::StartingPoint;
-use fellrec::split::{BodySession, ClientModel, ClientSettings};
+use fellrec::split::{BodySession, ClientModel, ClientSettings, FrameLimits, Stage};
 use fellrec::training::{AdamW, TrainablePart};
 use tch::{Device, Kind};
 
@@ -146,6 +149,28 @@ pub fn rope(architecture: &Architecture) -> RopeTable {
     RopeTable::of(architecture, 256, Kind::Float, Device::Cpu)
 }
 
+/// What a shard of `place` computes with; takes anything.
+pub fn stage_of(
+    layout: &Layout,
+    place: Place,
+    base: BaseWeights,
+    kind: Kind,
+    recompute: bool,
+) -> Stage {
+    let architecture = &layout.architecture;
+    let limits =
+        FrameLimits { width: architecture.hidden, kind, rows: i64::MAX, positions: i64::MAX };
+    Stage {
+        layout: Arc::new(layout.clone()),
+        place,
+        base,
+        rope: RopeTable::of(architecture, 256, kind, Device::Cpu),
+        limits,
+        run_seed: SEED,
+        recompute,
+    }
+}
+
 /// One client and the stages that serve it, all in this thread.
 pub struct Party {
     pub layout: Layout,
@@ -206,8 +231,8 @@ impl Party {
         let stages = (0..layout.cut.stages().len())
             .map(|stage| {
                 let place = Place::Stage(stage);
-                let (id, rope) = (ClientId(0), rope.share());
-                BodySession::new(id, SEED, &layout, place, &base, rope, recompute, part(place))
+                let stage = stage_of(&layout, place, base.share(), kind, recompute);
+                BodySession::new(&stage, ClientId(0), part(place))
             })
             .collect();
         let client = ClientModel::new(

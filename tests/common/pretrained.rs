@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
 use super::link::LocalLink;
-use super::{optimizer, rope, split};
+use super::{optimizer, rope, split, stage_of};
 
 /// A folder of tests/fixtures, such as `models/qwen2`.
 pub fn fixture(name: &str) -> PathBuf {
@@ -65,7 +65,11 @@ pub fn party(
     let stage = |stage| {
         let place = Place::Stage(stage);
         let base = base(&[place]);
-        BodySession::new(ClientId(0), 0, layout, place, &base, rope.share(), false, part(place))
+        BodySession::new(
+            &stage_of(layout, place, base, Kind::Float, false),
+            ClientId(0),
+            part(place),
+        )
     };
     let stages = (0..layout.cut.stages().len()).map(stage).collect();
     let settings = ClientSettings { recompute: false, dropout: 0.0, loss_chunk: 64, cosine: None };

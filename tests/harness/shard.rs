@@ -65,16 +65,7 @@ impl Shard {
         let opening = Opening { track: Track::Global, base, purpose: Purpose::Training };
         let part = self.members[&client].open(place, opening, Device::Cpu);
         let part = part.map_err(|error| text(&error))?;
-        let body = BodySession::new(
-            client,
-            world.config().run.seed,
-            &world.blueprint.layout,
-            place,
-            &world.base,
-            world.rope.share(),
-            world.config().runtime.recompute,
-            part,
-        );
+        let body = BodySession::new(&world.stage(place), client, part);
         self.sessions.insert(client, Session { number, base, body: Some(body) });
         Ok(())
     }

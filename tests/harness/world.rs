@@ -17,7 +17,7 @@ use fellrec::model::cut::Place;
 use fellrec::model::rope::RopeTable;
 use fellrec::model::slice::Digest;
 use fellrec::model::spec::BaseWeights;
-use fellrec::split::{ClientModel, ClientSettings};
+use fellrec::split::{ClientModel, ClientSettings, Stage};
 use tch::Device;
 use tempfile::TempDir;
 
@@ -47,8 +47,8 @@ const TINY: &[&str] = &[
 /// Everything a run starts from; the folder goes with it.
 pub struct World {
     pub blueprint: Blueprint,
-    pub base: BaseWeights,
-    pub rope: RopeTable,
+    base: BaseWeights,
+    rope: RopeTable,
     temporary: Rc<TempDir>,
 }
 
@@ -90,6 +90,11 @@ impl World {
         let base = blueprint.base(&blueprint.layout.cut.places(), Device::Cpu).expect("drawn");
         let rope = blueprint.rope(Device::Cpu);
         Rc::new(Self { blueprint, base, rope, temporary })
+    }
+
+    /// What a shard of this stage computes with.
+    pub fn stage(&self, place: Place) -> Stage {
+        self.blueprint.stage(place, self.base.share(), self.rope.share())
     }
 
     pub fn config(&self) -> &Config {

@@ -13,7 +13,7 @@ use super::padding::Padding;
 use crate::config::LoraConfig;
 use crate::model::architecture::{Architecture, Encoder};
 use crate::model::linear::Linear;
-use crate::model::mask::MaskSeed;
+use crate::model::pass::{BlockInputs, Pass};
 use crate::model::spec::Params;
 
 /// `attention.self` of a block.
@@ -43,6 +43,11 @@ impl Projections {
     fn new(params: &Params<'_>, name: &str, suffix: &str, lora: &LoraConfig) -> Self {
         let linear = |part: &str| Linear::new(params, &format!("{name}.self.{part}{suffix}"), lora);
         Self { query: linear("query"), key: linear("key"), value: linear("value") }
+    }
+
+    /// Queries, keys and values `[B, T, H * E]`.
+    fn project(&self, x_btd: &Tensor, pass: &Pass<'_>) -> [Tensor; 3] {
+        [&self.query, &self.key, &self.value].map(|linear| linear.forward(x_btd, pass))
     }
 }
 
@@ -76,39 +81,35 @@ impl Attention {
 
     /// `[B, T, D]` to `[B, T, D]`, before the output projection. Padded positions are seen by no
     /// other; what comes out at them means nothing.
-    pub fn forward(&self, x_btd: &Tensor, padding: &Padding, masks: Option<&MaskSeed>) -> Tensor {
-        let heads = Heads {
-            q_bhte: self.split(&self.local.query.forward(x_btd, masks)),
-            k_bhte: self.split(&self.local.key.forward(x_btd, masks)),
-            v_bhte: self.split(&self.local.value.forward(x_btd, masks)),
+    pub fn forward(&self, x_btd: &Tensor, pass: &Pass<'_>) -> Tensor {
+        let [query, key, value] = self.local.project(x_btd, pass);
+        let Some(Window { reach, global }) = &self.window else {
+            return pass.each([&query, &key, &value], |_, local, inputs| {
+                let heads = self.heads(local);
+                joined(&heads.dense(None, &heads.padding(inputs)))
+            });
         };
-        let mixed_bhte = match &self.window {
-            None => heads.dense(None, padding),
-            Some(window) => {
-                let local_bhte = heads.windowed(window.reach, padding);
-                let global_bhte = self.first_token(&window.global, x_btd, padding, masks);
-                let others = local_bhte.size()[2] - 1;
-                Tensor::cat(&[global_bhte, local_bhte.narrow(2, 1, others)], 2)
-            }
-        };
-        let (batch, length, _) = x_btd.size3().expect("frames have three dimensions");
-        mixed_bhte.transpose(1, 2).reshape([batch, length, -1])
+        let (first_key, first_value) =
+            (global.key.forward(x_btd, pass), global.value.forward(x_btd, pass));
+        let xs = [x_btd, &query, &key, &value, &first_key, &first_value];
+        pass.each(xs, |_, [x_btd, query, key, value, first_key, first_value], inputs| {
+            let heads = self.heads([query, key, value]);
+            let padding = heads.padding(inputs);
+            let local_bhte = heads.windowed(*reach, &padding);
+            // What token 0 sees, `[B, H, 1, E]`; nobody trains adapters on its projections.
+            let first_b1d = x_btd.narrow(1, 0, 1);
+            let first_query = global.query.forward(&first_b1d, &Pass::alone(&first_b1d, *inputs));
+            let first_bh1e =
+                self.heads([first_query, first_key, first_value]).dense(None, &padding);
+            let others = local_bhte.size()[2] - 1;
+            joined(&Tensor::cat(&[first_bh1e, local_bhte.narrow(2, 1, others)], 2))
+        })
     }
 
-    /// What token 0 sees, `[B, H, 1, E]`.
-    fn first_token(
-        &self,
-        global: &Projections,
-        x_btd: &Tensor,
-        padding: &Padding,
-        masks: Option<&MaskSeed>,
-    ) -> Tensor {
-        let heads = Heads {
-            q_bhte: self.split(&global.query.forward(&x_btd.narrow(1, 0, 1), masks)),
-            k_bhte: self.split(&global.key.forward(x_btd, masks)),
-            v_bhte: self.split(&global.value.forward(x_btd, masks)),
-        };
-        heads.dense(None, padding)
+    /// Heads of projections `[B, T, H * E]`.
+    fn heads(&self, projections: [Tensor; 3]) -> Heads {
+        let [q_bhte, k_bhte, v_bhte] = projections.map(|projected| self.split(&projected));
+        Heads { q_bhte, k_bhte, v_bhte }
     }
 
     /// `[B, T, H * E]` to `[B, H, T, E]`.
@@ -119,6 +120,11 @@ impl Attention {
 }
 
 impl Heads {
+    /// Which keys are real.
+    fn padding(&self, inputs: &BlockInputs<'_>) -> Padding {
+        Padding::new(inputs.lengths_b, self.k_bhte.size()[2])
+    }
+
     /// Every query over all real keys, or over those that are `reach` away and key 0; T^2 scores.
     pub(super) fn dense(&self, reach: Option<i64>, padding: &Padding) -> Tensor {
         let real = padding.real_bt().map(|real_bt| real_bt.unsqueeze(1).unsqueeze(1));
@@ -201,4 +207,10 @@ impl Heads {
         let near_bnc = near_bt.constant_pad_nd([chunk, chunk + short]).unfold(1, 3 * chunk, chunk);
         near_bnc.logical_not().unsqueeze(2).logical_or(&far_wc).unsqueeze(1)
     }
+}
+
+/// `[B, H, T, E]` to `[B, T, H * E]`.
+fn joined(x_bhte: &Tensor) -> Tensor {
+    let (batch, _, length, _) = x_bhte.size4().expect("heads have four dimensions");
+    x_bhte.transpose(1, 2).reshape([batch, length, -1])
 }

@@ -6,11 +6,10 @@ use tch::Tensor;
 
 use super::attention::Attention;
 use super::norm::{LayerNorm, norm_specs};
-use super::padding::Padding;
 use crate::config::{LoraConfig, Projection};
 use crate::model::architecture::{Architecture, Encoder};
-use crate::model::block::BlockInputs;
 use crate::model::linear::{Linear, adapter_specs};
+use crate::model::pass::Pass;
 use crate::model::spec::{Init, Params, TensorSpec};
 
 /// Attention and feed-forward, each added to its input and then normalised.
@@ -50,14 +49,12 @@ impl EncoderBlock {
     }
 
     /// `[B, T, D]` to `[B, T, D]`; what comes out at padded positions means nothing.
-    pub fn forward(&self, x_btd: &Tensor, inputs: &BlockInputs<'_>) -> Tensor {
-        let padding = Padding::new(inputs.lengths_b, x_btd.size()[1]);
-        let masks = inputs.masks;
-        let attended = self.attention.forward(x_btd, &padding, masks);
-        let attended = self.attention_output.forward(&attended, masks);
+    pub fn forward(&self, x_btd: &Tensor, pass: &Pass<'_>) -> Tensor {
+        let attended = self.attention.forward(x_btd, pass);
+        let attended = self.attention_output.forward(&attended, pass);
         let x_btd = self.attention_norm.forward(&(attended + x_btd));
-        let fed = self.intermediate.forward(&x_btd, masks).gelu("none");
-        self.norm.forward(&(self.output.forward(&fed, masks) + x_btd))
+        let fed = self.intermediate.forward(&x_btd, pass).gelu("none");
+        self.norm.forward(&(self.output.forward(&fed, pass) + x_btd))
     }
 }
 

@@ -11,8 +11,8 @@ use crate::config::{LoraConfig, Projection};
 use crate::data::TextRow;
 use crate::ids::{ClientId, Round, StepId};
 use crate::model::architecture::{Architecture, BlockKind, Encoder};
-use crate::model::block::BlockInputs;
 use crate::model::mask::MaskSeed;
+use crate::model::pass::{BlockInputs, Pass};
 use crate::model::spec::{BaseWeights, Params, TensorSpec};
 use crate::seed;
 
@@ -55,11 +55,11 @@ fn run(windows: Option<Vec<i64>>, inputs: &EncoderInputs) -> Tensor {
     let mut specs = embedding_specs(&architecture, &encoder);
     specs.extend(encoder_specs(&architecture, &encoder, 0..2));
     let (base, trainable) = (base(&specs), BTreeMap::new());
-    let params = Params { base: &base, trainable: &trainable };
+    let params = Params { base: &base, trainable: &[&trainable] };
     let mut x_btd = Embeddings::new(&params, &architecture, &encoder).forward(inputs);
     for layer in 0..2 {
         let block = EncoderBlock::new(&params, layer, &architecture, &encoder, &lora(&[]));
-        x_btd = block.forward(&x_btd, &block_inputs(inputs));
+        x_btd = block.forward(&x_btd, &Pass::alone(&x_btd, block_inputs(inputs)));
     }
     x_btd
 }
@@ -122,15 +122,12 @@ fn other_tokens_use_the_local_projections_even_for_the_global_one() {
     let mut specs = embedding_specs(&architecture, &encoder);
     specs.extend(encoder_specs(&architecture, &encoder, 0..1));
     let (base, trainable) = (base(&specs), BTreeMap::new());
-    let params = Params { base: &base, trainable: &trainable };
+    let params = Params { base: &base, trainable: &[&trainable] };
     let x_btd = Embeddings::new(&params, &architecture, &encoder).forward(&inputs);
     let attention = |encoder: &Encoder| {
         let name = "encoder.layer.0.attention";
-        Attention::new(&params, name, 0, &architecture, encoder, &lora(&[])).forward(
-            &x_btd,
-            &Padding::new(None, 9),
-            None,
-        )
+        Attention::new(&params, name, 0, &architecture, encoder, &lora(&[]))
+            .forward(&x_btd, &Pass::alone(&x_btd, BlockInputs::default()))
     };
     let windowed = attention(&encoder);
     let dense = attention(&Encoder { windows: None, ..encoder.clone() });
@@ -168,10 +165,10 @@ fn a_token_is_seen_within_the_window_and_by_the_first_token() {
         let mut specs = embedding_specs(&architecture, &encoder);
         specs.extend(encoder_specs(&architecture, &encoder, 0..1));
         let (base, trainable) = (base(&specs), BTreeMap::new());
-        let params = Params { base: &base, trainable: &trainable };
+        let params = Params { base: &base, trainable: &[&trainable] };
         let x_btd = Embeddings::new(&params, &architecture, &encoder).forward(&inputs);
         EncoderBlock::new(&params, 0, &architecture, &encoder, &lora(&[]))
-            .forward(&x_btd, &block_inputs(&inputs))
+            .forward(&x_btd, &Pass::alone(&x_btd, block_inputs(&inputs)))
     };
     let moved = (state(row) - state(changed)).abs().amax([0, 2], false);
     let moved: Vec<usize> =
@@ -200,9 +197,9 @@ fn adapters_sit_on_local_projections_and_only_they_drop() {
     let masks =
         MaskSeed { run_seed: 1, client: ClientId(0), step: StepId { round: Round(0), step: 0 } };
     let output = |adapters: BTreeMap<String, Tensor>, masks: Option<&MaskSeed>| {
-        let params = Params { base: &base, trainable: &adapters };
+        let params = Params { base: &base, trainable: &[&adapters] };
         let block = EncoderBlock::new(&params, 1, &architecture, &encoder, &config);
-        block.forward(&x_btd, &BlockInputs { masks, lengths_b: None })
+        block.forward(&x_btd, &Pass::alone(&x_btd, BlockInputs { masks, lengths_b: None }))
     };
     let plain = output(BTreeMap::new(), None);
     assert_eq!(output(BTreeMap::new(), Some(&masks)), plain);

@@ -76,6 +76,8 @@ pub struct StepBench {
     pub dtype: DtypeName,
     /// Computes blocks again in the backward pass.
     pub recompute: bool,
+    /// Clients whose passes a shard computes as one.
+    pub clients: u32,
     /// Rank of the adapters on q_proj and v_proj.
     pub rank: i64,
     /// What the device could do at most, in TFLOP/s; measured products where it is not given.
@@ -87,6 +89,8 @@ pub struct StepBench {
 pub struct StepFigures {
     /// Whose part.
     pub role: Role,
+    /// Clients that make the step together.
+    pub clients: u32,
     /// `FRONT/BACK`.
     pub cut: String,
     /// Frozen parameters that the role holds.
@@ -123,6 +127,11 @@ impl StepBench {
     /// # Errors
     /// No such network, cut or device; a checkpoint that cannot be read.
     pub fn run(&self) -> Result<StepFigures> {
+        ensure!(
+            self.clients == 1 || self.recompute,
+            "--clients: got {}, expected 1 without --recompute: graphs of several clients end together",
+            self.clients
+        );
         let device = self.device()?;
         let kind = Kind::from(self.dtype);
         let taken_before = device_memory_used(device);
@@ -146,7 +155,8 @@ impl StepBench {
         drop(party);
         let step_seconds = seconds[1..].to_vec();
         let median_seconds = median(&step_seconds);
-        let tokens = (self.batch * self.seq) as f64;
+        let clients = if self.role == Role::Shard { self.clients } else { 1 };
+        let tokens = (self.batch * self.seq * i64::from(clients)) as f64;
         let blocks: i64 = places
             .iter()
             .map(|place| {
@@ -159,9 +169,10 @@ impl StepBench {
         let tflops = flops / median_seconds / 1e12;
         let peak_tflops = self.peak_tflops.unwrap_or_else(|| product_rate(kind, device));
         let count = |specs: Vec<TensorSpec>| specs.iter().map(TensorSpec::numel).sum::<i64>();
-        let frame = self.batch * self.seq * architecture.hidden * kind.elt_size_in_bytes() as i64;
+        let frame = tokens as i64 * architecture.hidden * kind.elt_size_in_bytes() as i64;
         Ok(StepFigures {
             role: self.role,
+            clients,
             cut: format!("{}/{}", self.cut.0, self.cut.1),
             parameters: places.iter().map(|place| count(layout.base(*place))).sum(),
             trained: places.iter().map(|place| count(layout.trainable(*place))).sum(),

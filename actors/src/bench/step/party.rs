@@ -1,5 +1,7 @@
 //! One role of the split, ready to make steps.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use fellrec::config::OptimizerConfig;
 use fellrec::ids::{ClientId, Round, StepId};
@@ -11,7 +13,9 @@ use fellrec::model::mask::MaskSeed;
 use fellrec::model::rope::RopeTable;
 use fellrec::model::spec::BaseWeights;
 use fellrec::model::start::StartingPoint;
-use fellrec::split::{BodySession, ClientModel, ClientSettings, HiddenStates, StepPlan};
+use fellrec::split::{
+    BodySession, ClientModel, ClientSettings, FrameLimits, HalfStep, HiddenStates, Stage, StepPlan,
+};
 use fellrec::training::{AdamW, TrainablePart};
 use tch::{Device, Kind, Tensor};
 
@@ -22,7 +26,8 @@ const PLAN: StepPlan = StepPlan { learning_rate: 1e-4, grad_scale: 1.0 };
 /// The parts that a step runs through.
 pub struct Party {
     client: Option<ClientModel>,
-    body: Option<BodySession>,
+    /// Sessions of several clients, whose passes are computed as one.
+    bodies: Option<(Stage, Vec<BodySession>)>,
     batch: Batch,
     /// Stands for the other side's frames.
     frame: HiddenStates,
@@ -50,12 +55,26 @@ impl Party {
             Ok::<_, anyhow::Error>(TrainablePart::new(&slice, AdamW::new(optimizer), device))
         };
         let recompute = bench.recompute;
-        let body = match bench.role {
+        let bodies = match bench.role {
             Role::Shard => {
-                let (id, place) = (ClientId(0), Place::Stage(0));
-                let part = part(place)?;
-                let rope = rope.share();
-                Some(BodySession::new(id, SEED, layout, place, &base, rope, recompute, part))
+                let place = Place::Stage(0);
+                let stage = Stage {
+                    layout: Arc::new(layout.clone()),
+                    place,
+                    base: base.share(),
+                    rope: rope.share(),
+                    limits: FrameLimits {
+                        width: architecture.hidden,
+                        kind,
+                        rows: bench.batch,
+                        positions: bench.seq,
+                    },
+                    run_seed: SEED,
+                    recompute,
+                };
+                let session = |client| Ok(BodySession::new(&stage, ClientId(client), part(place)?));
+                let sessions = (0..bench.clients).map(session).collect::<Result<Vec<_>>>()?;
+                Some((stage, sessions))
             }
             Role::Client | Role::Whole => None,
         };
@@ -75,7 +94,7 @@ impl Party {
         let frame_btd = Tensor::randn([size[0], size[1], architecture.hidden], (kind, device));
         Ok(Self {
             client,
-            body,
+            bodies,
             batch: Batch {
                 rows_m: Tensor::arange(size[0] * size[1], (Kind::Int64, device)),
                 labels_m,
@@ -88,10 +107,13 @@ impl Party {
     /// One optimiser step; the loss in nats a token, where the role computes one.
     pub fn step(&mut self, step: u64, role: Role) -> Result<Option<f64>> {
         let id = StepId { round: Round(0), step };
-        if let Some(body) = &mut self.body {
-            body.forward(id, &self.frame)?;
-            body.backward(id, &self.frame)?;
-            body.step(id, PLAN)?;
+        if let Some((stage, sessions)) = &mut self.bodies {
+            let hidden = &self.frame;
+            let half = |session| HalfStep { session, step: id, hidden };
+            let mut asked: Vec<HalfStep<'_>> = sessions.iter_mut().map(half).collect();
+            stage.forward_each(&mut asked).into_iter().collect::<Result<Vec<_>, _>>()?;
+            stage.backward_each(&mut asked).into_iter().collect::<Result<Vec<_>, _>>()?;
+            sessions.iter_mut().try_for_each(|session| session.step(id, PLAN))?;
             return Ok(None);
         }
         let Some(client) = &mut self.client else { return Ok(None) };

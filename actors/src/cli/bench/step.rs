@@ -17,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   fellrec bench step --random-weights qwen2.5-0.5b --dtype bf16
   fellrec bench step --random-weights llama-2-7b --dtype bf16 --device cuda:0 --cut 1/1,2/2,4/4 --seq 512
+  fellrec bench step --random-weights qwen2.5-0.5b --role shard --recompute --clients 8 --seq 16
   fellrec bench step --checkpoint models/Qwen2.5-0.5B --role client --json
 
 Networks: llama-2-7b, llama-3.1-8b, llama-3.2-1b, qwen2.5-0.5b, qwen2.5-7b, qwen3-8b.";
@@ -55,6 +56,9 @@ pub struct StepArgs {
     /// Computes blocks again in the backward pass (runtime.recompute)
     #[arg(long)]
     recompute: bool,
+    /// Clients whose passes a shard computes as one (runtime.clients_at_once)
+    #[arg(long, default_value = "1")]
+    clients: NonZeroU32,
     /// Rank of the adapters on q_proj and v_proj
     #[arg(long, default_value = "8")]
     rank: NonZeroU32,
@@ -136,6 +140,7 @@ impl StepArgs {
             device: self.device,
             dtype: self.dtype,
             recompute: self.recompute,
+            clients: self.clients.get(),
             rank: i64::from(self.rank.get()),
             peak_tflops: self.peak_tflops,
         })
@@ -154,6 +159,7 @@ impl StepArgs {
             ("--steps", self.steps.to_string()),
             ("--device", self.device.to_string()),
             ("--dtype", format!("{:?}", self.dtype).to_lowercase()),
+            ("--clients", self.clients.to_string()),
             ("--rank", self.rank.to_string()),
         ] {
             command.args([flag, &value]);
@@ -185,6 +191,7 @@ fn describe(figures: &[StepFigures]) -> String {
     let mut rows = table([
         "cut",
         "role",
+        "clients",
         "parameters",
         "step",
         "tokens/s",
@@ -199,6 +206,7 @@ fn describe(figures: &[StepFigures]) -> String {
         rows.add_row([
             if whole { "none".to_owned() } else { figure.cut.clone() },
             format!("{:?}", figure.role).to_lowercase(),
+            figure.clients.to_string(),
             format!("{:.1} M", figure.parameters as f64 / 1e6),
             format!("{:.3} s", figure.median_seconds),
             format!("{:.0}", figure.tokens_per_second),

@@ -3,11 +3,13 @@
 //! Decodes, delegates to [`BodySession`] and [`Member`], encodes. Knows nothing about rounds beyond
 //! what a commit needs.
 
+mod queue;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, Addr, Context, Handler, ResponseFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Response, ResponseFuture};
 use fellrec::blueprint::Blueprint;
 use fellrec::checkpoint::CheckpointError;
 use fellrec::federation::collection::CollectionError;
@@ -16,15 +18,14 @@ use fellrec::federation::round::Attempt;
 use fellrec::federation::track::Track;
 use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::cut::Place;
-use fellrec::model::rope::RopeTable;
 use fellrec::model::slice::Digest;
-use fellrec::model::spec::BaseWeights;
-use fellrec::split::{BodyGradient, BodySession, DecodePool, HiddenStates, SplitError};
+use fellrec::split::{BodyGradient, BodySession, DecodePool, HiddenStates, SplitError, Stage};
 use fellrec::told::chain;
 use fellrec::training::Timed;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
-use tracing::{debug, debug_span};
+
+use queue::{ComputeNext, HalfStepAnswer, Queue};
 
 use crate::folder::RunFolder;
 use crate::messages::{
@@ -103,10 +104,8 @@ pub struct ShardSeat {
     pub id: ShardId,
     /// The run's plan.
     pub blueprint: Arc<Blueprint>,
-    /// Frozen weights of the stage, shared storage.
-    pub base: BaseWeights,
-    /// Rotary tables, shared storage.
-    pub rope: RopeTable,
+    /// What its sessions compute with.
+    pub stage: Stage,
     /// Where states rest.
     pub folder: RunFolder,
     /// Where the aggregator is.
@@ -119,6 +118,9 @@ pub struct ShardSeat {
 pub struct ServerShard {
     seat: ShardSeat,
     desks: BTreeMap<ClientId, Desk>,
+    queue: Queue,
+    /// Whether [`ComputeNext`] is on its way.
+    called: bool,
     decodings: DecodePool,
 }
 
@@ -143,12 +145,14 @@ impl Desk {
 impl ServerShard {
     /// An actor that serves `seat`.
     pub fn new(seat: ShardSeat) -> Self {
-        let decodings = DecodePool::new(seat.blueprint.config.runtime.decode_cache_bytes());
-        Self { seat, desks: BTreeMap::new(), decodings }
+        let runtime = &seat.blueprint.config.runtime;
+        let decodings = DecodePool::new(runtime.decode_cache_bytes());
+        let queue = Queue::new(runtime.clients_at_once.get() as usize);
+        Self { seat, desks: BTreeMap::new(), queue, called: false, decodings }
     }
 
     fn place(&self) -> Place {
-        Place::Stage(self.seat.id.stage as usize)
+        self.seat.stage.place
     }
 
     fn desk(&mut self, client: ClientId) -> &mut Desk {
@@ -167,22 +171,19 @@ impl ServerShard {
     fn open(&mut self, client: ClientId, opening: Opening) -> Result<(), ShardError> {
         let (place, device) = (self.place(), self.seat.blueprint.shard_device());
         let part = self.desk(client).member.open(place, opening, device)?;
-        let seat = &self.seat;
-        let config = &seat.blueprint.config;
-        let session = BodySession::new(
-            client,
-            config.run.seed,
-            &seat.blueprint.layout,
-            place,
-            &seat.base,
-            seat.rope.share(),
-            config.runtime.recompute,
-            part,
-        );
+        let session = BodySession::new(&self.seat.stage, client, part);
         self.desk(client).session = Some((opening, session));
         // What an earlier session decoded came from other weights.
         self.decodings.drop_client(client);
         Ok(())
+    }
+
+    /// Sees to it that what waits is computed once the mailbox is empty.
+    fn call(&mut self, ctx: &mut Context<Self>) {
+        if !self.called {
+            self.called = true;
+            ctx.notify(ComputeNext);
+        }
     }
 
     fn session(&mut self, client: ClientId) -> Option<&mut BodySession> {
@@ -217,28 +218,39 @@ impl Handler<OpenSession> for ServerShard {
 }
 
 impl Handler<ForwardBody> for ServerShard {
-    type Result = Result<Timed<HiddenStates>, SplitError>;
+    type Result = Response<HalfStepAnswer<HiddenStates>>;
 
-    fn handle(&mut self, message: ForwardBody, _ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: ForwardBody, ctx: &mut Self::Context) -> Self::Result {
         let ForwardBody { client, step, hidden } = message;
-        let session = self.session(client).ok_or(SplitError::UnknownStep { step })?;
-        let _span = debug_span!("forward_body", %client, %step).entered();
-        let answer = timed(|| session.forward(step, &hidden))?;
-        debug!("body forward done");
-        Ok(answer)
+        self.call(ctx);
+        self.queue.forward(client, step, hidden)
     }
 }
 
 impl Handler<BackwardBody> for ServerShard {
-    type Result = Result<Timed<BodyGradient>, SplitError>;
+    type Result = Response<HalfStepAnswer<BodyGradient>>;
 
-    fn handle(&mut self, message: BackwardBody, _ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: BackwardBody, ctx: &mut Self::Context) -> Self::Result {
         let BackwardBody { client, step, grad } = message;
-        let session = self.session(client).ok_or(SplitError::UnknownStep { step })?;
-        let _span = debug_span!("backward_body", %client, %step).entered();
-        let answer = timed(|| session.backward(step, &grad))?;
-        debug!("body backward done");
-        Ok(answer)
+        self.call(ctx);
+        self.queue.backward(client, step, grad)
+    }
+}
+
+impl Handler<ComputeNext> for ServerShard {
+    type Result = ();
+
+    fn handle(&mut self, _message: ComputeNext, ctx: &mut Self::Context) {
+        let sessions = self.desks.iter_mut().filter_map(|(client, desk)| {
+            let (_, session) = desk.session.as_mut()?;
+            Some((*client, session))
+        });
+        self.queue.compute(&self.seat.stage, sessions.collect());
+        self.called = false;
+        if !self.queue.is_empty() {
+            // After the mailbox: what has come meanwhile may be computed with it.
+            self.call(ctx);
+        }
     }
 }
 
