@@ -140,7 +140,15 @@ pub fn inspect_slice(slice: &Slice, start: &Slice) -> Result<f64, Rejection> {
         let wide = |named: &NamedTensor| named.tensor.to_kind(Kind::Double);
         (wide(now) - wide(before)).square().sum(Kind::Double).double_value(&[])
     };
-    Ok(no_grad(|| slice.tensors.iter().zip(&start.tensors).map(squared_change).sum()))
+    let squared: f64 =
+        no_grad(|| slice.tensors.iter().zip(&start.tensors).map(squared_change).sum());
+    match start.has_non_finite() {
+        // The client says where it started, too.
+        Some(name) if !squared.is_finite() => {
+            Err(Rejection::NonFiniteTensor { name: name.to_owned() })
+        }
+        _ => Ok(squared),
+    }
 }
 
 /// Judges every client from its squared update norm, or from what was already wrong with it.

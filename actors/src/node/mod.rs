@@ -156,11 +156,24 @@ impl Node {
     /// # Errors
     /// Every [`NodeError`].
     pub async fn run(self) -> Result<Farewell, NodeError> {
+        self.run_seeing(|_, _, _| ()).await
+    }
+
+    /// [`Node::run`] of a member that sees the others as `see` leaves them: how one is made that does not keep to
+    /// the rules, to try what it can do.
+    ///
+    /// # Errors
+    /// Every [`NodeError`].
+    pub async fn run_seeing(
+        self,
+        see: impl FnOnce(&Line, &Registry, &mut SupervisorPeers),
+    ) -> Result<Farewell, NodeError> {
         let member = self.kit.member;
         self.check_member()?;
         let line = self.dial().await?;
         let registry = Arc::new(self.registry(&line));
-        let supervisor = self.supervisor(&line);
+        let mut supervisor = self.supervisor(&line);
+        see(&line, &registry, &mut supervisor);
         let (threads, _arbiters) = compute_threads(&self.blueprint);
         let staff = Staff {
             members: vec![member],

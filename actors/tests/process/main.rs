@@ -3,10 +3,14 @@
 #[cfg(feature = "nodes")]
 mod access;
 mod bench;
+#[cfg(feature = "nodes")]
+mod between;
 mod compare;
 mod export;
 #[cfg(feature = "nodes")]
 mod faults;
+#[cfg(feature = "nodes")]
+mod hostile;
 mod model;
 #[cfg(feature = "nodes")]
 mod nodes;
