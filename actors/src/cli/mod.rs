@@ -10,6 +10,7 @@ mod doctor;
 mod dry_run;
 mod export;
 mod init;
+mod json_lines;
 mod model;
 #[cfg(feature = "nodes")]
 mod node;

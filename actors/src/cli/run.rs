@@ -18,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use super::json_lines::{JsonLines, json_lines};
 use super::progress::{AboveBar, Progress};
 use super::{ExitStatus, Verbosity, print, say, table};
 use crate::cuda::{CudaStatus, load_cuda_backend};
@@ -97,10 +98,11 @@ pub fn run_federation<E: Error + Send + Sync + 'static>(
 ) -> Result<ExitStatus> {
     let progress = Progress::new(!json && !verbosity.is_quiet());
     start_logging(&blueprint.config.logging, verbosity, &folder.log(), progress.above())?;
+    let (lines, last_line) = json.then(json_lines).unzip();
     let launch = Launch {
         blueprint,
         folder: folder.clone(),
-        observer: observer(json, progress),
+        observer: observer(lines, progress),
         rule: None,
     };
     let quiet = verbosity.is_quiet();
@@ -108,7 +110,11 @@ pub fn run_federation<E: Error + Send + Sync + 'static>(
         let signals = StopSignals::listen().context("failed to listen for signals")?;
         Ok(stop_asked(signals, quiet))
     });
-    finish(outcome?, &folder, again, json)
+    let status = outcome.and_then(|outcome| finish(outcome, &folder, again, json));
+    if let Some(last_line) = last_line {
+        last_line.wait();
+    }
+    status
 }
 
 /// Runs a federation to its end in an actix system of this thread. It is asked to stop when what
@@ -194,13 +200,11 @@ pub fn leave(code: u8) -> ! {
     }
 }
 
-fn observer(json: bool, mut progress: Progress) -> Observer {
+fn observer(mut lines: Option<JsonLines>, mut progress: Progress) -> Observer {
     Box::new(move |notice| {
         progress.notice(&notice);
-        if let (true, Notice::Event(event)) = (json, &notice) {
-            let line = serde_json::to_string(event).expect("events are plain data");
-            // A reader that went away does not stop the training.
-            let _ = print(&line);
+        if let (Some(lines), Notice::Event(event)) = (&mut lines, &notice) {
+            lines.write(event);
         }
     })
 }

@@ -9,7 +9,7 @@ use fellrec::split::wire::WireError;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{Instrument, debug, debug_span};
 
 use super::connection::{Connection, REQUEST_TIMEOUT, RequestFault};
 use super::envelope::{AnswerHead, CallId, RequestHead, Step, open, seal};
@@ -172,8 +172,16 @@ impl Caller {
         name: &'static str,
         frame: Vec<u8>,
     ) -> Result<Bytes, CallError> {
+        let call = self.shared.open(to, name, lane);
+        // The same words as at the other end: who looks for a call in the logs of both finds it.
+        let span = debug_span!("call", from = %self.shared.me, %to, name, call = %call.id);
+        self.carry(call, frame).instrument(span).await
+    }
+
+    async fn carry(&self, mut call: OpenCall<'_>, frame: Vec<u8>) -> Result<Bytes, CallError> {
         let limits = &self.shared.limits;
-        let mut call = self.shared.open(to, name, lane);
+        let (to, name) = (call.to, call.name);
+        debug!(bytes = frame.len(), "calls");
         let frame = call.seal(frame)?;
         let got = frame.len() as u64;
         if got > limits.message {

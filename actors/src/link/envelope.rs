@@ -5,6 +5,8 @@
 //! acknowledged, as many at a time as the receiver grants; a long answer is asked for chunk by chunk, and
 //! a late one again and again. Every request may be repeated.
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use fellrec::split::wire::{self, WireError};
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,12 @@ pub struct CallId {
     pub life: u64,
     /// From 0 in each life.
     pub number: u64,
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}.{}", self.life, self.number)
+    }
 }
 
 /// Head of a request.

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use futures::future::LocalBoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tracing::{Instrument, debug, debug_span, warn};
 
 use super::caller::Limits;
 use super::connection::Connection;
@@ -177,7 +177,11 @@ impl Inbox {
         held.calls.insert(key, Call::new(State::Working { done }));
         drop(held);
         let inbox = self.clone();
-        actix::spawn(async move {
+        let (from, call) = key;
+        // The same words as at the caller.
+        let span = debug_span!("call", %from, to = %self.me, name, %call);
+        let work = async move {
+            debug!(bytes = frame.len(), "is called");
             let state = match inbox.work(key, &name, frame).await {
                 Ok(answer) => State::Done { answer: answer.into() },
                 Err(reason) => {
@@ -190,7 +194,8 @@ impl Inbox {
             }
             // Nobody may be waiting just now.
             let _ = finished.send(true);
-        });
+        };
+        actix::spawn(work.instrument(span));
     }
 
     /// What the receiver says to a message, unsealed and sealed again.

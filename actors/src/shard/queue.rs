@@ -127,7 +127,7 @@ fn compute<T>(
     for Waiting { client, step, hidden, answer, .. } in waiting {
         match sessions.remove(&client) {
             Some(session) => {
-                askers.push((client, answer, hidden.tensor().numel() as f64));
+                askers.push((client, answer, hidden.tensor().numel() as f64, step));
                 found.push((session, step, hidden));
             }
             // Whoever asked may have stopped waiting; so below.
@@ -140,9 +140,10 @@ fn compute<T>(
     let started = Instant::now();
     let answers = run(&mut asked);
     let seconds = started.elapsed().as_secs_f64();
-    let all: f64 = askers.iter().map(|(.., elements)| elements).sum();
-    debug!(clients = askers.len(), seconds, "half steps done");
-    for ((client, answer, elements), value) in askers.into_iter().zip(answers) {
+    let all: f64 = askers.iter().map(|(_, _, elements, _)| elements).sum();
+    let clients = askers.len();
+    for ((client, answer, elements, step), value) in askers.into_iter().zip(answers) {
+        debug!(%client, %step, clients, seconds, "half step done");
         if let Err(error) = &value
             && !error.is_retryable()
         {

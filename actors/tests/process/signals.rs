@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::support::{Place, event};
 
@@ -44,6 +46,26 @@ fn a_second_ctrl_c_leaves_at_once() {
     let (status, _, stderr) = process.end();
     assert_eq!(status.code(), Some(130));
     assert!(!stderr.contains("stopped;"), "{stderr}");
+}
+
+/// More events than a pipe holds, and nobody who takes them out.
+#[test]
+fn a_reader_that_stalls_does_not_hold_up_the_run() {
+    let place = Place::new();
+    let args = ["simulate", "--config", "small.toml", "--out", "run", "--json"];
+    let rounds = ["--set", "federation.rounds=60"];
+    let mut child = place.fellrec(&[&args[..], &rounds].concat()).spawn().expect("it starts");
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it was started here") {
+            break status;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "the run does not end");
+        sleep(Duration::from_millis(50));
+    };
+    assert!(status.success());
+    assert!(place.read("run/events.jsonl").len() > 2 * 65536, "more than the pipe takes");
+    assert_eq!(place.trace().slices.len(), 60);
 }
 
 #[test]
