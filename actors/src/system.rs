@@ -95,8 +95,8 @@ pub struct Federation {
     registry: Arc<Registry>,
     done: Option<oneshot::Receiver<Result<Outcome, RunError>>>,
     arbiters: Vec<Arbiter>,
-    /// How long it stays after a complete run, for members of other nodes to hear of the end.
-    farewell: Duration,
+    /// Members of other nodes, who are to hear of the end.
+    apart_from: Option<Arc<Lookout>>,
 }
 
 /// What a federation starts from.
@@ -111,8 +111,8 @@ pub struct Launch {
     pub rule: Option<RuleFactory>,
 }
 
-/// A few heartbeats.
-const FAREWELL: Duration = BEAT.saturating_mul(3);
+/// Longest wait for members of other nodes to hear that the run is over.
+const FAREWELL: Duration = BEAT.saturating_mul(15);
 
 /// Members of other nodes.
 pub struct Apart {
@@ -179,7 +179,7 @@ impl Federation {
         let journal = Journal::open(&folder.events(), events_bytes, observer)?;
         let fingerprint = blueprint.fingerprint()?;
         let mut machine = RoundMachine::new(rules(&blueprint), state);
-        let farewell = if apart.is_some() { FAREWELL } else { Duration::ZERO };
+        let apart_from = apart.as_ref().map(|apart| Arc::clone(&apart.lookout));
         let (registry, crew, arbiters) = match apart {
             Some(Apart { registry, lookout, replicas, keeper, first_attempt }) => {
                 machine = machine.starting_at(first_attempt);
@@ -208,7 +208,7 @@ impl Federation {
             done,
         };
         let supervisor = Supervisor::new(seat).start();
-        Ok(Self { supervisor, registry, done: Some(receiver), arbiters, farewell })
+        Ok(Self { supervisor, registry, done: Some(receiver), arbiters, apart_from })
     }
 
     /// Where members are, for tests and tools.
@@ -231,7 +231,7 @@ impl Federation {
     /// The end of the run, apart from the federation itself; to be taken once.
     pub fn done(&mut self) -> impl Future<Output = Result<Outcome, SystemError>> + use<> {
         let done = self.done.take();
-        let (arbiters, farewell) = (std::mem::take(&mut self.arbiters), self.farewell);
+        let (arbiters, apart_from) = (std::mem::take(&mut self.arbiters), self.apart_from.take());
         async move {
             let done = done.ok_or(SystemError::SupervisorLost)?;
             let outcome = done.await.map_err(|_| SystemError::SupervisorLost)?;
@@ -241,8 +241,10 @@ impl Federation {
                 let _ = tokio::task::spawn_blocking(move || arbiter.join()).await;
             }
             let outcome = outcome?;
-            if outcome.is_complete() {
-                tokio::time::sleep(farewell).await;
+            if let (true, Some(members)) = (outcome.is_complete(), apart_from) {
+                members.wait_for_none(FAREWELL).await;
+                // The last answer is on its way.
+                tokio::time::sleep(BEAT).await;
             }
             Ok(outcome)
         }

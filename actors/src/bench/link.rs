@@ -14,6 +14,7 @@ use fellrec::training::Timed;
 use futures::StreamExt;
 use futures::future::LocalBoxFuture;
 use tch::{Device, Kind, Tensor};
+use tokio::sync::oneshot;
 
 use crate::link::carried::Carried;
 use crate::link::connection::Dial;
@@ -39,6 +40,8 @@ pub struct RoundTrip {
     pub bytes: u64,
     /// A request with these bytes and an answer with as many, and nothing else.
     pub bare: Duration,
+    /// The same, asked for by a thread that computes and made by one that has the connection.
+    pub handed_over: Duration,
     /// The same activations from actor to actor and back.
     pub link: Duration,
 }
@@ -85,6 +88,34 @@ impl Deliver for Echo {
     }
 }
 
+/// A connection on a thread of its own, and nothing of the link.
+struct Courier {
+    thread: Arbiter,
+    client: async_nats::Client,
+}
+
+impl Courier {
+    async fn start(broker: &str) -> Result<Self> {
+        let (thread, broker) = (Arbiter::new(), broker.to_owned());
+        let (tell, told) = oneshot::channel();
+        thread.spawn(async move {
+            // The measuring end notices.
+            let _ = tell.send(async_nats::connect(broker).await);
+        });
+        let client = told.await?.context("no broker")?;
+        Ok(Self { thread, client })
+    }
+
+    async fn request(&self, payload: Bytes) -> Result<()> {
+        let (client, (tell, told)) = (self.client.clone(), oneshot::channel());
+        self.thread.spawn(async move {
+            let _ = tell.send(client.request("bare", payload).await);
+        });
+        told.await?.map_err(|error| anyhow!(error))?;
+        Ok(())
+    }
+}
+
 /// Measures round trips of these sizes, `repeats` times each, in turn; to be called within an actix system.
 /// The broker must let messages of the largest size through.
 ///
@@ -117,6 +148,7 @@ pub async fn link_times(
     let peer = Peer::<ForwardBody>::new(shard, line.stand_in(shard).recipient(), DEADLINE);
 
     let bare = async_nats::connect(broker).await.context("no broker")?;
+    let courier = Courier::start(broker).await?;
     let echo = async_nats::connect(broker).await.context("no broker")?;
     let mut asked = echo.subscribe("bare").await?;
     echo.flush().await?;
@@ -135,11 +167,15 @@ pub async fn link_times(
         let positions = bytes as i64 / (4 * WIDTH);
         let hidden_btd = Tensor::rand([1, positions, WIDTH], (Kind::Float, Device::Cpu));
         let payload = Bytes::from(vec![1; bytes as usize]);
-        let (mut bare_times, mut link_times) = (Vec::new(), Vec::new());
+        let (mut bare_times, mut handed_times, mut link_times) =
+            (Vec::new(), Vec::new(), Vec::new());
         for repeat in 0..=repeats {
             let started = Instant::now();
             bare.request("bare", payload.clone()).await.map_err(|error| anyhow!(error))?;
             let bare_time = started.elapsed();
+            let started = Instant::now();
+            courier.request(payload.clone()).await?;
+            let handed_time = started.elapsed();
             let step = StepId { round: Round(0), step: repeat as u64 };
             let hidden = HiddenStates::new(&hidden_btd);
             let started = Instant::now();
@@ -149,10 +185,16 @@ pub async fn link_times(
             // The first of each size warms up.
             if repeat > 0 {
                 bare_times.push(bare_time);
+                handed_times.push(handed_time);
                 link_times.push(link_time);
             }
         }
-        trips.push(RoundTrip { bytes, bare: median(bare_times), link: median(link_times) });
+        trips.push(RoundTrip {
+            bytes,
+            bare: median(bare_times),
+            handed_over: median(handed_times),
+            link: median(link_times),
+        });
     }
     let small = Peer::<StepDone>::new(shard, line.stand_in(shard).recipient(), DEADLINE);
     let alone = control(&small).await?;
@@ -172,6 +214,7 @@ pub async fn link_times(
     anyhow::ensure!(!bulk.is_finished(), "the activations were not answered");
     bulk.abort();
     thread.stop();
+    courier.thread.stop();
     line.close();
     server.close();
     Ok(LinkTimes { trips, alone, beside_bulk })

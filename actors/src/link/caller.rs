@@ -342,10 +342,10 @@ impl OpenCall<'_> {
         let subject = subjects.to(to, verb, *me);
         let damaged = |source| CallError::Answer { to, name, source };
         // Made anew for each try: what is over by then makes room for this call.
-        let payload = || {
+        let letter = || {
             let step = step.clone();
             let head = RequestHead { call: self.id, oldest: self.shared.oldest(), step };
-            seal(&head, &body).map_err(damaged)
+            seal(&head, body.clone()).map_err(damaged)
         };
         let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
@@ -354,13 +354,13 @@ impl OpenCall<'_> {
                 _ => limits.lease,
             };
             let (cause, patience) =
-                match connection.request(&subject, payload()?, REQUEST_TIMEOUT).await {
-                    Ok(message) => match open::<AnswerHead>(&message.payload).map_err(damaged)? {
-                        (AnswerHead::Busy { limit }, _) => (limit, lease),
-                        (AnswerHead::Refused { reason }, _) => {
+                match connection.request(&subject, Some(letter()?), REQUEST_TIMEOUT).await {
+                    Ok(message) => match open::<AnswerHead>(&message).map_err(damaged)? {
+                        AnswerHead::Busy { limit } => (limit, lease),
+                        AnswerHead::Refused { reason } => {
                             return Err(CallError::Refused { to, name, reason });
                         }
-                        answer => return Ok(answer),
+                        answer => return Ok((answer, message.payload)),
                     },
                     Err(fault @ RequestFault::NobodyListens) if self.is_gone(connection) => {
                         (fault.to_string(), NOBODY_FOR)

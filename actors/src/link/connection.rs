@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_nats::connection::State as ConnectionState;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Message, Request, RequestErrorKind};
-use bytes::Bytes;
 use fellrec::told::chain;
 use thiserror::Error;
 use tokio::sync::{broadcast, watch};
@@ -14,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::ears::Ears;
+use super::envelope::Letter;
 use super::subjects::inbox;
 use crate::registry::MemberName;
 
@@ -204,7 +204,7 @@ impl Connection {
     pub async fn request(
         &self,
         subject: &str,
-        payload: Bytes,
+        letter: Option<Letter>,
         within: Duration,
     ) -> Result<Message, RequestFault> {
         if !self.is_up() {
@@ -213,7 +213,10 @@ impl Connection {
         }
         let (mut downs, mut forbidden) = (self.downs.clone(), self.forbidden.subscribe());
         downs.mark_unchanged();
-        let request = Request::new().payload(payload).timeout(Some(within));
+        let mut request = Request::new().timeout(Some(within));
+        if let Some(Letter { headers, body }) = letter {
+            request = request.headers(headers).payload(body);
+        }
         let denied = async {
             loop {
                 match forbidden.recv().await {
@@ -238,11 +241,12 @@ impl Connection {
 
     /// Publishes what needs no answer. Dropped while the connection is down: what comes late is of
     /// no use.
-    pub async fn publish(&self, subject: String, payload: Bytes) {
+    pub async fn publish(&self, subject: String, letter: Letter) {
         if !self.is_up() {
             return;
         }
-        if let Err(error) = self.client.publish(subject, payload).await {
+        let Letter { headers, body } = letter;
+        if let Err(error) = self.client.publish_with_headers(subject, headers, body).await {
             debug!(error = chain(&error), "not published");
         }
     }

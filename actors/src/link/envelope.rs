@@ -7,7 +7,9 @@
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
+use data_encoding::BASE64;
 use fellrec::split::wire::{self, WireError};
 use serde::{Deserialize, Serialize};
 
@@ -98,41 +100,57 @@ pub enum AnswerHead {
     },
 }
 
-/// Bytes of the length that precedes a head.
-const LENGTH: usize = 2;
+/// Name of the header that a head is in.
+const HEAD: &str = "Fell-Head";
 
-/// A head and what follows it, as one payload.
+/// A message as the broker carries it. The head goes beside the body, so that a chunk of a tensor is sent from where
+/// it lies.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// The head, as text.
+    pub headers: HeaderMap,
+    /// What follows it.
+    pub body: Bytes,
+}
+
+/// A head and its body.
 ///
 /// # Errors
 /// The head cannot be written.
-pub fn seal<T: Serialize>(head: &T, body: &[u8]) -> Result<Bytes, WireError> {
-    let head = wire::encode(head)?;
-    let length = u16::try_from(head.len()).map_err(|_| WireError::Encode("head".to_owned()))?;
-    let mut payload = BytesMut::with_capacity(LENGTH + head.len() + body.len());
-    payload.put_u16_le(length);
-    payload.put_slice(&head);
-    payload.put_slice(body);
-    Ok(payload.freeze())
+pub fn seal<T: Serialize>(head: &T, body: Bytes) -> Result<Letter, WireError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(HEAD, BASE64.encode(&wire::encode(head)?));
+    Ok(Letter { headers, body })
 }
 
-/// A head and what follows it, without a copy.
+/// The head of a message.
 ///
 /// # Errors
-/// Bytes that no [`seal`] made.
-pub fn open<T: for<'a> Deserialize<'a>>(payload: &Bytes) -> Result<(T, Bytes), WireError> {
-    let no_frame = || WireError::NoFrame {
-        got: payload.len(),
-        start: payload[..payload.len().min(4)].to_vec(),
-    };
-    let (length, rest) = payload.split_at_checked(LENGTH).ok_or_else(no_frame)?;
-    let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
-    let head = rest.get(..length).ok_or_else(no_frame)?;
-    Ok((wire::decode(head)?, payload.slice(LENGTH + length..)))
+/// No head, or one that no [`seal`] wrote.
+pub fn open<T: for<'a> Deserialize<'a>>(message: &Message) -> Result<T, WireError> {
+    let head = message.headers.as_ref().and_then(|headers| headers.get(HEAD));
+    let text = head.map_or("", |head| head.as_str()).as_bytes();
+    let start = || text[..text.len().min(4)].to_vec();
+    let no_frame = || WireError::NoFrame { got: text.len(), start: start() };
+    wire::decode(&BASE64.decode(text).map_err(|_| no_frame())?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn message(headers: Option<HeaderMap>) -> Message {
+        let (subject, payload) = ("fell.run.agg.call.client-1".into(), Bytes::new());
+        Message {
+            subject,
+            reply: None,
+            payload,
+            headers,
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
 
     #[test]
     fn what_is_sealed_opens_and_nothing_else_does() {
@@ -141,12 +159,20 @@ mod tests {
             oldest: 0,
             step: Step::Whole { name: "open-round".to_owned() },
         };
-        let sealed = seal(&head, b"body").unwrap();
-        let (opened, body) = open::<RequestHead>(&sealed).unwrap();
-        assert_eq!((opened, &body[..]), (head, &b"body"[..]));
-        for cut in 0..sealed.len() - 4 {
-            assert!(open::<RequestHead>(&sealed.slice(..cut)).is_err(), "{cut} bytes");
+        let sealed = seal(&head, Bytes::from_static(b"body")).unwrap();
+        let text = sealed.headers.get(HEAD).unwrap().as_str().to_owned();
+        assert_eq!(open::<RequestHead>(&message(Some(sealed.headers))).unwrap(), head);
+        let with = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HEAD, text);
+            message(Some(headers))
+        };
+        for cut in 0..text.len() {
+            assert!(open::<RequestHead>(&with(&text[..cut])).is_err(), "{cut} letters");
         }
-        assert!(open::<RequestHead>(&Bytes::from_static(b"\xff\xff and so on")).is_err());
+        for strange in ["no head at all", "\u{fc}ber", "////"] {
+            assert!(open::<RequestHead>(&with(strange)).is_err(), "{strange}");
+        }
+        assert!(open::<RequestHead>(&message(None)).is_err());
     }
 }

@@ -83,16 +83,16 @@ impl Inbox {
             // Where the answer would go is what is wrong: there is none.
             Err(reason) => return self.refuse(None, &message.subject, &reason),
         };
-        let (head, body) = match open::<RequestHead>(&message.payload) {
-            Ok((head, body)) => match self.step(from, head, body).await {
+        let (head, body) = match open::<RequestHead>(&message) {
+            Ok(head) => match self.step(from, head, message.payload).await {
                 Ok(answer) => answer,
                 Err(reason) => self.refused(from, &message.subject, reason),
             },
             Err(error) => self.refused(from, &message.subject, chain(&error)),
         };
         let Some(reply) = message.reply else { return };
-        match seal(&head, &body) {
-            Ok(payload) => connection.publish(reply.to_string(), payload).await,
+        match seal(&head, body) {
+            Ok(letter) => connection.publish(reply.to_string(), letter).await,
             Err(error) => warn!(%from, error = chain(&error), "an answer cannot be written"),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::Arbiter;
-use bytes::Bytes;
+use async_nats::HeaderMap;
 use fellrec::config::NodesConfig;
 use fellrec::ids::ShardId;
 use fellrec::split::wire;
@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::caller::{Caller, Limits};
 use super::connection::{Connection, Dial, DialError};
+use super::envelope::Letter;
 use super::inbox::{Deliver, Inbox};
 use super::remote::StandIn;
 use super::sealing::Sealer;
@@ -248,7 +249,8 @@ async fn offer(
         };
         let (Some(reply), Ok(answer)) = (message.reply, wire::encode(&shard)) else { continue };
         debug!(%shard, %from, "takes a session");
-        control.publish(reply.to_string(), answer.into()).await;
+        let letter = Letter { headers: HeaderMap::new(), body: answer.into() };
+        control.publish(reply.to_string(), letter).await;
     }
 }
 
@@ -265,7 +267,7 @@ impl FindShard for Finder {
         let (started, patience) = (Instant::now(), self.patience);
         Box::pin(async move {
             loop {
-                let answer = control.request(&subject, Bytes::new(), OPEN_TIMEOUT).await;
+                let answer = control.request(&subject, None, OPEN_TIMEOUT).await;
                 let cause = match answer {
                     Ok(message) => match wire::decode::<ShardId>(&message.payload) {
                         Ok(shard) if shard.stage == stage => return Ok(shard),

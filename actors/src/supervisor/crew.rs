@@ -270,6 +270,7 @@ impl Handler<Beat> for Supervisor {
         let Crew::Apart { lookout, .. } = &self.crew else { return Heard::Over };
         let lookout = Arc::clone(lookout);
         if self.complete {
+            lookout.forget(member);
             return Heard::Over;
         }
         let (heard, joined) = lookout.hear(member, life, door.as_ref());

@@ -11,7 +11,7 @@ use fellrec::checkpoint::Fingerprint;
 use fellrec::split::wire::PROTOCOL;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
 use crate::as_json;
@@ -183,6 +183,13 @@ impl Lookout {
         let _ = timeout_at(Instant::now() + self.absence, seen.wait_for(all)).await;
         let heard = self.seen.borrow();
         members.iter().copied().filter(|member| !heard.contains_key(member)).collect()
+    }
+
+    /// Waits until nobody is here any more, or as long as `patience`.
+    pub async fn wait_for_none(&self, patience: Duration) {
+        let mut seen = self.seen.subscribe();
+        // Whoever has not left by then has to find out by itself.
+        let _ = timeout(patience, seen.wait_for(BTreeMap::is_empty)).await;
     }
 
     /// Members that were here and have been silent for too long, each said once: they count as never

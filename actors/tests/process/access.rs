@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, Event, Request, RequestErrorKind};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
 use fellrec::config::{Layers, Loaded};
 use fellrec::federation::collection::{CollectionError, SubmittedSlice};
@@ -15,7 +15,7 @@ use fellrec::model::slice::{Digest, Slice};
 use fellrec::split::wire;
 use fellrec_actors::link::caller::CallError;
 use fellrec_actors::link::connection::{Dial, TlsFiles};
-use fellrec_actors::link::envelope::{AnswerHead, CallId, RequestHead, Step, open, seal};
+use fellrec_actors::link::envelope::{AnswerHead, CallId, Letter, RequestHead, Step, open, seal};
 use fellrec_actors::link::line::Line;
 use fellrec_actors::link::subjects::Lane;
 use fellrec_actors::messages::{StepDone, SubmitSlice};
@@ -72,13 +72,17 @@ impl Intruder {
     }
 
     /// Asks, once whom it asks is there.
-    async fn ask(&self, subject: &str, payload: Vec<u8>) -> (AnswerHead, Bytes) {
+    async fn ask(&self, subject: &str, letter: Letter) -> (AnswerHead, Bytes) {
         let start = Instant::now();
         loop {
-            let request = Request::new().payload(payload.clone().into());
+            let Letter { headers, body } = letter.clone();
+            let request = Request::new().headers(headers).payload(body);
             let request = request.timeout(Some(Duration::from_secs(5)));
             match self.client.send_request(subject.to_owned(), request).await {
-                Ok(answer) => return open::<AnswerHead>(&answer.payload).expect("an answer"),
+                Ok(answer) => {
+                    let head = open::<AnswerHead>(&answer).expect("an answer");
+                    return (head, answer.payload);
+                }
                 Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                     assert!(start.elapsed() < PATIENCE, "nobody hears {subject}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -92,8 +96,12 @@ impl Intruder {
         self.calls += 1;
         let call = CallId { life: 1, number: self.calls };
         let head = RequestHead { call, oldest: 0, step };
-        self.ask(subject, seal(&head, body).expect("a request").to_vec()).await
+        self.ask(subject, sealed(&head, body)).await
     }
+}
+
+fn sealed(head: &RequestHead, body: &[u8]) -> Letter {
+    seal(head, Bytes::copy_from_slice(body)).expect("a request")
 }
 
 /// Writes a certificate of client-5 by the federation's own authority that holds until a year.
@@ -219,7 +227,13 @@ fn whatever_a_member_tries_beyond_its_rights_is_refused_and_the_run_goes_on() {
         for (receiver, verb) in receivers.iter().flat_map(|r| VERBS.map(|verb| (r, verb))) {
             let subject = format!("fell.up.{receiver}.{verb}.client-5");
             for bytes in [vec![], vec![0xff; 3], vec![7; 100_000]] {
-                reason(&intruder.ask(&subject, bytes).await);
+                // Bytes alone, and behind a head that is none.
+                let mut strange = HeaderMap::new();
+                strange.insert("Fell-Head", "AAAA");
+                for headers in [HeaderMap::new(), strange] {
+                    let letter = Letter { headers, body: bytes.clone().into() };
+                    reason(&intruder.ask(&subject, letter).await);
+                }
             }
         }
         for (of, total) in [(1, u64::MAX), (u32::MAX, 1 << 20), (0, 10), (2, 1 << 45)] {
@@ -266,9 +280,9 @@ fn whatever_a_member_tries_beyond_its_rights_is_refused_and_the_run_goes_on() {
         // What was asked once and is over is not done again.
         let (replayed, now) = (CallId { life: 1, number: 1 }, intruder.calls + 1);
         let head = RequestHead { call: CallId { life: 1, number: now }, oldest: now, step: step() };
-        intruder.ask(subject, seal(&head, &frame).unwrap().to_vec()).await;
+        intruder.ask(subject, sealed(&head, &frame)).await;
         let head = RequestHead { call: replayed, oldest: 0, step: step() };
-        let (answer, _) = intruder.ask(subject, seal(&head, &frame).unwrap().to_vec()).await;
+        let (answer, _) = intruder.ask(subject, sealed(&head, &frame)).await;
         assert_eq!(answer, AnswerHead::Unknown);
     });
     first.expect("started above").succeed();

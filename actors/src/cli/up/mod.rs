@@ -14,6 +14,7 @@ use fellrec::config::Config;
 use super::run::StopSignals;
 use super::{ConfigArgs, ExitStatus, Verbosity, say};
 use crate::provision::{Plan, Provision};
+use crate::supervisor::BEAT;
 use processes::Processes;
 
 const EXAMPLES: &str = "\
@@ -83,6 +84,10 @@ pub fn run(args: UpArgs, verbosity: &Verbosity) -> Result<ExitStatus> {
             ));
         }
         let ended = processes.watch(&mut signals).await;
+        if !args.leave_out.is_empty() && matches!(ended, Ok(ExitStatus::Success)) {
+            // Members that were started elsewhere hear of the end over the same broker.
+            tokio::time::sleep(3 * BEAT).await;
+        }
         processes.stop_all().await;
         ended
     })
