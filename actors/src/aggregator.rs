@@ -17,16 +17,77 @@ use fellrec::ids::{ClientId, ShardId};
 use fellrec::model::cut::Place;
 use fellrec::model::layout::Layout;
 use fellrec::model::slice::{Digest, Slice};
+use fellrec::told::chain;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use crate::messages::{
-    Crash, FetchMean, MixRound, MixRoundError, RoundMixed, ScreenRound, StageBody, StageSlices,
-    StagedReceipts, SubmitSlice,
+    Crash, FetchMean, MixRound, RoundMixed, ScreenRound, StageBody, StageSlices, StagedReceipts,
+    SubmitSlice,
 };
 use crate::peer::AskError;
 use crate::recovery::Obituary;
 use crate::registry::{AggregatorAddress, MemberName, Registry};
+
+/// Why a round could not be mixed and staged.
+#[derive(Debug, Error)]
+pub enum MixRoundError {
+    /// Slices missing, an older attempt, or a rule that refused.
+    #[error(transparent)]
+    Collection(#[from] CollectionError),
+    /// The mean of the mixed models could not be written.
+    #[error("the shared mean cannot be staged")]
+    Shared(#[from] CheckpointError),
+    /// A member ended before it staged.
+    #[error("{member} could not stage: {reason}")]
+    Lost {
+        /// Who.
+        member: MemberName,
+        /// Why.
+        reason: String,
+    },
+    /// A member refused to stage.
+    #[error("{member} refused to stage")]
+    Refused {
+        /// Who.
+        member: MemberName,
+        /// Why.
+        source: MemberError,
+    },
+    /// Any of these but missing slices at another node, with its causes.
+    #[error("{0}")]
+    Told(String),
+}
+
+/// What of a [`MixRoundError`] crosses between nodes: missing slices, or a text for people.
+#[derive(Serialize, Deserialize)]
+enum ToldMix {
+    Missing(Vec<ClientId>),
+    Other(String),
+}
+
+impl Serialize for MixRoundError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let told = match self {
+            Self::Collection(CollectionError::Missing { clients }) => {
+                ToldMix::Missing(clients.clone())
+            }
+            other => ToldMix::Other(chain(other)),
+        };
+        told.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for MixRoundError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match ToldMix::deserialize(deserializer)? {
+            ToldMix::Missing(clients) => CollectionError::Missing { clients }.into(),
+            ToldMix::Other(text) => Self::Told(text),
+        })
+    }
+}
 
 /// What the aggregator is made of; a factory makes it anew for a restart.
 pub struct AggregatorSeat {

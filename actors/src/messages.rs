@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use actix::Message;
 use actix::dev::MessageResponse;
-use fellrec::checkpoint::CheckpointError;
 use fellrec::cost::ClientCost;
 use fellrec::federation::collection::{CollectionError, SubmittedSlice};
 use fellrec::federation::member::{MemberError, Opening};
@@ -19,10 +18,10 @@ use fellrec::model::cut::Place;
 use fellrec::model::slice::{Digest, Slice};
 use fellrec::ranking::Metrics;
 use fellrec::split::{BodyGradient, DecodeTurn, HiddenStates, SplitError, StepPlan};
-use fellrec::told::chain;
 use fellrec::training::Timed;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+use crate::aggregator::MixRoundError;
 use crate::as_json;
 use crate::client::ClientError;
 use crate::registry::MemberName;
@@ -260,64 +259,6 @@ pub struct StagedReceipts {
     pub client: Option<Digest>,
     /// Receipt of each stage's slice and the replica that staged it.
     pub stages: BTreeMap<usize, (ShardId, Digest)>,
-}
-
-/// Why a round could not be mixed and staged.
-#[derive(Debug, thiserror::Error)]
-pub enum MixRoundError {
-    /// Slices missing, an older attempt, or a rule that refused.
-    #[error(transparent)]
-    Collection(#[from] CollectionError),
-    /// The mean of the mixed models could not be written.
-    #[error("the shared mean cannot be staged")]
-    Shared(#[from] CheckpointError),
-    /// A member ended before it staged.
-    #[error("{member} could not stage: {reason}")]
-    Lost {
-        /// Who.
-        member: MemberName,
-        /// Why.
-        reason: String,
-    },
-    /// A member refused to stage.
-    #[error("{member} refused to stage")]
-    Refused {
-        /// Who.
-        member: MemberName,
-        /// Why.
-        source: MemberError,
-    },
-    /// Any of these but missing slices at another node, with its causes.
-    #[error("{0}")]
-    Told(String),
-}
-
-/// What of a [`MixRoundError`] crosses between nodes: missing slices, or a text for people.
-#[derive(Serialize, Deserialize)]
-enum ToldMix {
-    Missing(Vec<ClientId>),
-    Other(String),
-}
-
-impl Serialize for MixRoundError {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let told = match self {
-            Self::Collection(CollectionError::Missing { clients }) => {
-                ToldMix::Missing(clients.clone())
-            }
-            other => ToldMix::Other(chain(other)),
-        };
-        told.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for MixRoundError {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match ToldMix::deserialize(deserializer)? {
-            ToldMix::Missing(clients) => CollectionError::Missing { clients }.into(),
-            ToldMix::Other(text) => Self::Told(text),
-        })
-    }
 }
 
 /// Stage a client's mixed front and back beside the current ones. From: aggregator. Answer: receipt.

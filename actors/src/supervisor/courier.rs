@@ -15,10 +15,11 @@ use fellrec::told::chain;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
+use crate::aggregator::MixRoundError;
 use crate::client::ClientError;
 use crate::messages::{
-    AbandonRound, CommitBodies, CommitRound, EvaluateRound, MixRound, MixRoundError, OpenRound,
-    ReportLost, RoundMixed, ScreenRound, SubmitAgain, TestModel,
+    AbandonRound, CommitBodies, CommitRound, EvaluateRound, MixRound, OpenRound, ReportLost,
+    RoundMixed, ScreenRound, SubmitAgain, TestModel,
 };
 use crate::peer::{AskError, Peer};
 use crate::registry::{ClientPeers, Entry, Registry};
