@@ -66,6 +66,38 @@ fn equal_bits_with_other_pools_and_stages() {
     assert_eq!(with(&["model.layers=4", "split.k_front=4", "split.k_back=0"]).slices.len(), 3);
 }
 
+/// Whoever is computed with whom, and whoever dies meanwhile: what clients learn is what they learn alone, up to
+/// rounding.
+#[test]
+fn shards_that_compute_several_clients_at_once_change_nothing_but_rounding() {
+    let losses = |ended: &Ended| -> Vec<f64> {
+        let committed = ended.events.iter().filter_map(|event| match &event.kind {
+            EventKind::RoundCommitted { clients, .. } => {
+                Some(clients.values().map(|c| c.report.loss))
+            }
+            _ => None,
+        });
+        committed.flatten().collect()
+    };
+    let sets = [
+        "model.trainable=lora",
+        "runtime.recompute=true",
+        "runtime.deterministic=false",
+        "runtime.compute_threads=1",
+        "runtime.pipeline_depth=4",
+    ];
+    let alone = losses(&undisturbed(small_config(&sets)));
+    assert_eq!(alone.len(), 15);
+    let together = small_config(&[&sets[..], &["runtime.clients_at_once=4"]].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let shard = MemberName::Shard(ShardId { stage: 0, replica: 0 });
+    let ended = run(together, folder.path(), crash_after(shard, 9));
+    assert!(restarts(&ended) > 0, "the crash was seen");
+    for (alone, together) in alone.iter().zip(losses(&ended)) {
+        assert!((alone - together).abs() < 1e-4 * alone, "{alone} and {together}");
+    }
+}
+
 #[test]
 fn equal_bits_after_a_client_dies_at_any_step() {
     let calm = undisturbed(small_config(&[])).trace();

@@ -235,7 +235,8 @@ impl Collection {
         self.held.clear();
     }
 
-    /// Opens the attempt and drops what is older; says who has not submitted all of it.
+    /// Opens the attempt and drops what is of others, also of those that a client only says there are; says who has
+    /// not submitted all of it.
     fn check(&mut self, attempt: Attempt, clients: &[ClientId]) -> Result<(), CollectionError> {
         if let Some(open) = self.open
             && attempt < open
@@ -243,7 +244,7 @@ impl Collection {
             return Err(CollectionError::StaleAttempt { got: attempt, open });
         }
         self.open = Some(attempt);
-        self.held.retain(|_, held| held.attempt >= attempt);
+        self.held.retain(|_, held| held.attempt == attempt);
         let complete = |client: &ClientId| {
             self.held.get(client).is_some_and(|held| {
                 held.attempt == attempt && held.slices.len() == self.layout.len()

@@ -155,3 +155,34 @@ fn compute<T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fellrec::ids::Round;
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+
+    fn waiting(clients: &[u32]) -> VecDeque<Waiting<HiddenStates>> {
+        let one = |(arrival, client): (usize, &u32)| Waiting {
+            arrival: arrival as u64,
+            client: ClientId(*client),
+            step: StepId { round: Round(0), step: 0 },
+            hidden: HiddenStates::new(&Tensor::zeros([1, 1, 1], (Kind::Float, Device::Cpu))),
+            answer: oneshot::channel().0,
+        };
+        clients.iter().enumerate().map(one).collect()
+    }
+
+    #[test]
+    fn the_oldest_go_together_and_nobody_twice() {
+        let mut queue = waiting(&[3, 3, 1, 4, 1, 5]);
+        let next = |queue: &mut VecDeque<_>, at_once| -> Vec<u64> {
+            take(queue, at_once).iter().map(|taken: &Waiting<HiddenStates>| taken.arrival).collect()
+        };
+        assert_eq!(next(&mut queue, 3), [0, 2, 3]);
+        assert_eq!(next(&mut queue, 1), [1]);
+        assert_eq!(next(&mut queue, 8), [4, 5]);
+        assert_eq!(next(&mut queue, 8), []);
+    }
+}

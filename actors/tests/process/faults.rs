@@ -4,8 +4,12 @@ use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::Duration;
 
+use fellrec::federation::round::Absence;
+use fellrec::history::EventKind;
+use fellrec::ids::ClientId;
+
 use super::nodes::{BROKER, SIMULATED, incidents, signal, trace, up, wait_until};
-use crate::support::Place;
+use crate::support::{Place, event};
 
 #[test]
 fn a_client_at_a_twentieth_of_its_speed_is_waited_for() {
@@ -21,6 +25,51 @@ fn a_client_at_a_twentieth_of_its_speed_is_waited_for() {
     }
     process.succeed();
     assert_eq!(trace(&place), *SIMULATED, "{:#?}", incidents(&place));
+}
+
+/// Beyond the lease, within the absence: nobody goes on without it.
+#[test]
+fn a_client_that_is_frozen_for_a_while_is_waited_for() {
+    let place = Place::new();
+    let mut process = up(&place, &["--json", "--set", "nodes.lease_secs=1"]);
+    process.until_open(2);
+    signal(&place, "client-2", "STOP");
+    sleep(Duration::from_secs(4));
+    signal(&place, "client-2", "CONT");
+    process.succeed();
+    assert_eq!(trace(&place), *SIMULATED, "{:#?}", incidents(&place));
+}
+
+/// Beyond the absence: missed, with the reason, until it wakes.
+#[test]
+fn a_client_that_is_frozen_for_long_is_missed_until_it_wakes() {
+    let place = Place::new();
+    let sets = ["--set", "nodes.absence_secs=3", "--set", "federation.rounds=60"];
+    let mut process = up(&place, &[&["--json"], &sets[..]].concat());
+    process.until_open(2);
+    signal(&place, "client-2", "STOP");
+    let frozen = ClientId(2);
+    let missed = |wanted: bool| {
+        move |event: &EventKind| match event {
+            EventKind::RoundCommitted { absent, .. } => absent.contains_key(&frozen) == wanted,
+            _ => false,
+        }
+    };
+    process.until(missed(true));
+    signal(&place, "client-2", "CONT");
+    process.until(missed(false));
+    process.succeed();
+    let history = place.read("up/nodes/supervisor/events.jsonl");
+    let reasons = history.lines().filter_map(|line| match event(line) {
+        EventKind::RoundCommitted { absent, .. } => absent.get(&frozen).map(Absence::to_string),
+        _ => None,
+    });
+    for reason in reasons {
+        assert!(
+            reason.contains("nodes.absence_secs") || reason.contains("not been heard"),
+            "{reason}"
+        );
+    }
 }
 
 /// The right to supervise has its 16 KiB; the commits do not.
