@@ -100,7 +100,7 @@ impl Config {
         );
         needs(
             recompute,
-            "must be 1 when runtime.recompute = false: graphs of several clients end together",
+            "must be 1 when runtime.recompute = false: a graph of several clients would wait for the slowest",
         );
         needs(
             self.model.trainable == Trainable::Lora,

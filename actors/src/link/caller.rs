@@ -174,7 +174,7 @@ impl Caller {
     ) -> Result<Bytes, CallError> {
         let call = self.shared.open(to, name, lane);
         // The same words as at the other end: who looks for a call in the logs of both finds it.
-        let span = debug_span!("call", from = %self.shared.me, %to, name, call = %call.id);
+        let span = debug_span!("call", from = %self.shared.me, %to, what = name, call = %call.id);
         self.carry(call, frame).instrument(span).await
     }
 

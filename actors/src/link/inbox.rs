@@ -179,7 +179,7 @@ impl Inbox {
         let inbox = self.clone();
         let (from, call) = key;
         // The same words as at the caller.
-        let span = debug_span!("call", %from, to = %self.me, name, %call);
+        let span = debug_span!("call", %from, to = %self.me, what = name, %call);
         let work = async move {
             debug!(bytes = frame.len(), "is called");
             let state = match inbox.work(key, &name, frame).await {

@@ -129,7 +129,7 @@ impl StepBench {
     pub fn run(&self) -> Result<StepFigures> {
         ensure!(
             self.clients == 1 || self.recompute,
-            "--clients: got {}, expected 1 without --recompute: graphs of several clients end together",
+            "--clients: got {}, expected 1 without --recompute: a graph of several clients would wait for the slowest",
             self.clients
         );
         let device = self.device()?;
