@@ -201,6 +201,42 @@ fn a_mistake_is_answered_to_the_one_who_made_it() {
     sessions[3].backward(step_id(0), &send(3, 1)).expect("still pending");
 }
 
+/// As those have that a client opens for embeddings: nobody computes with another's adapters on its account.
+#[test]
+fn a_session_without_adapters_is_computed_by_itself() {
+    let stage = stage(Ends::Items);
+    let trained = |count: usize| {
+        let mut sessions = sessions(&stage);
+        sessions.truncate(count);
+        for session in &mut sessions {
+            // Adapters change nothing before their first step.
+            session.forward(step_id(0), &hidden(&stage, Ends::Items, 0, 0)).expect("its turn");
+            session.backward(step_id(0), &hidden(&stage, Ends::Items, 0, 1)).expect("pending");
+            session.step(step_id(0), PLAN).expect("pending");
+        }
+        let nothing = TrainablePart::new(&Slice::default(), AdamW::new(&optimizer()), Device::Cpu);
+        sessions.insert(0, BodySession::new(&stage, ClientId(9), nothing));
+        sessions
+    };
+    let send = |client| hidden(&stage, Ends::Items, client, 1);
+    let step = |number: usize| step_id(u64::from(number > 0));
+    let (mut alone, mut together) = (trained(2), trained(2));
+    let expected: Vec<Tensor> = (0..3)
+        .map(|n| alone[n].forward(step(n), &send(n)).expect("its turn").tensor().copy())
+        .collect();
+    let sent = [send(0), send(1), send(2)];
+    let mut asked: Vec<HalfStep<'_>> = together
+        .iter_mut()
+        .enumerate()
+        .map(|(n, session)| HalfStep { session, step: step(n), hidden: &sent[n] })
+        .collect();
+    for (answer, expected) in stage.forward_each(&mut asked).into_iter().zip(expected) {
+        let answer = answer.expect("computed");
+        let difference = (answer.tensor() - expected).abs().max().double_value(&[]);
+        assert!(difference < 1e-5, "{difference}");
+    }
+}
+
 /// What the config never makes a client send is refused before anything is computed.
 #[test]
 fn more_than_the_config_allows_is_refused() {

@@ -32,7 +32,9 @@ struct Adapter {
 impl Linear {
     /// The layer called `name`, with an adapter if `params` hold one.
     pub fn new(params: &Params<'_>, name: &str, lora: &LoraConfig) -> Self {
-        let matrices = params.of_each(&lora_a(name)).into_iter().zip(params.of_each(&lora_b(name)));
+        let (all_a, all_b) = (params.of_each(&lora_a(name)), params.of_each(&lora_b(name)));
+        assert_eq!(all_a.len(), all_b.len(), "the specs name both matrices of `{name}`");
+        let matrices = all_a.into_iter().zip(all_b);
         let adapter = |(a, b)| Adapter {
             name: lora_a(name),
             a,

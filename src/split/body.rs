@@ -119,6 +119,11 @@ impl BodySession {
         MaskSeed { run_seed: self.run_seed, client: self.client, step }
     }
 
+    /// Whether the client trains anything here.
+    pub(super) fn trains(&self) -> bool {
+        !self.part.is_empty()
+    }
+
     /// Handles on what the client trains here, by name.
     pub(super) fn trainable(&self) -> BTreeMap<String, Tensor> {
         self.part.by_name()

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::SplitError;
 use super::body::{BodyGradient, BodySession};
 use super::hidden::{FrameLimits, HiddenStates};
-use super::stack::BlockStack;
+use super::stack::{BlockStack, StackPass};
 use crate::ids::StepId;
 use crate::model::cut::Place;
 use crate::model::layout::Layout;
@@ -62,32 +62,30 @@ impl Stage {
         &self,
         asked: &mut [HalfStep<'_>],
     ) -> Vec<Result<HiddenStates, SplitError>> {
-        let is_due = |half: &HalfStep<'_>| half.session.is_forward_due(half.step, half.hidden);
-        let due: Vec<bool> = asked.iter().map(|half| matches!(is_due(half), Ok(true))).collect();
-        let mut computed = self.together(&due).then(|| {
-            let due: Vec<&HalfStep<'_>> = chosen(asked.iter(), &due).collect();
-            let trainable: Vec<_> = due.iter().map(|half| half.session.trainable()).collect();
-            let masks: Vec<_> = due.iter().map(|half| half.session.masks(half.step)).collect();
-            let clients: Vec<_> = due
-                .iter()
-                .zip(&masks)
-                .map(|(half, masks)| (half.hidden.tensor(), half.hidden.inputs(Some(masks))))
-                .collect();
-            self.stack(&trainable.iter().collect::<Vec<_>>())
-                .forward_each(&clients, true)
-                .into_iter()
-        });
-        let answer = |(half, due): (&mut HalfStep<'_>, bool)| match computed
-            .as_mut()
-            .filter(|_| due)
-            .and_then(Iterator::next)
-        {
-            Some((output, pass)) => {
-                Ok(half.session.forwarded(half.step, half.hidden, &output, pass))
+        let joined = self.joined(asked, |half| half.session.is_forward_due(half.step, half.hidden));
+        let mut computed = self.forward_joined(&chosen(asked.iter(), &joined)).into_iter();
+        let answer = |(half, joined): (&mut HalfStep<'_>, bool)| {
+            if !joined {
+                return half.session.forward(half.step, half.hidden);
             }
-            None => half.session.forward(half.step, half.hidden),
+            let (output, pass) = computed.next().expect("one of each that is joined");
+            Ok(half.session.forwarded(half.step, half.hidden, &output, pass))
         };
-        asked.iter_mut().zip(due).map(answer).collect()
+        asked.iter_mut().zip(joined).map(answer).collect()
+    }
+
+    fn forward_joined(&self, joined: &[&HalfStep<'_>]) -> Vec<(Tensor, StackPass)> {
+        if joined.is_empty() {
+            return Vec::new();
+        }
+        let trainable: Vec<_> = joined.iter().map(|half| half.session.trainable()).collect();
+        let masks: Vec<_> = joined.iter().map(|half| half.session.masks(half.step)).collect();
+        let clients: Vec<_> = joined
+            .iter()
+            .zip(&masks)
+            .map(|(half, masks)| (half.hidden.tensor(), half.hidden.inputs(Some(masks))))
+            .collect();
+        self.stack(&trainable.iter().collect::<Vec<_>>()).forward_each(&clients, true)
     }
 
     /// [`BodySession::backward`] of several clients, as [`Stage::forward_each`]; they need not have gone forward
@@ -96,18 +94,18 @@ impl Stage {
         &self,
         asked: &mut [HalfStep<'_>],
     ) -> Vec<Result<BodyGradient, SplitError>> {
-        let is_due = |half: &HalfStep<'_>| half.session.is_backward_due(half.step, half.hidden);
-        let due: Vec<bool> = asked.iter().map(|half| matches!(is_due(half), Ok(true))).collect();
-        if self.together(&due) {
-            let mut due: Vec<_> = chosen(asked.iter_mut(), &due).collect();
-            let trainable: Vec<_> = due.iter().map(|half| half.session.trainable()).collect();
+        let joined =
+            self.joined(asked, |half| half.session.is_backward_due(half.step, half.hidden));
+        let mut joined = chosen(asked.iter_mut(), &joined);
+        if !joined.is_empty() {
+            let trainable: Vec<_> = joined.iter().map(|half| half.session.trainable()).collect();
             let take = |half: &mut &mut HalfStep<'_>| {
                 let pass = half.session.take_pass().expect("a forward pass is pending");
                 (pass, half.hidden.tensor().shallow_clone())
             };
-            let passes = due.iter_mut().map(take).collect();
+            let passes = joined.iter_mut().map(take).collect();
             let grads = self.stack(&trainable.iter().collect::<Vec<_>>()).backward_each(passes);
-            for (half, grad) in due.into_iter().zip(grads) {
+            for (half, grad) in joined.into_iter().zip(grads) {
                 half.session.backwarded(half.step, grad);
             }
         }
@@ -115,12 +113,24 @@ impl Stage {
         asked.iter_mut().map(|half| half.session.backward(half.step, half.hidden)).collect()
     }
 
-    fn together(&self, due: &[bool]) -> bool {
-        self.recompute && due.iter().filter(|due| **due).count() > 1
+    /// Which of these are computed as one: those that are due and train, where it is more than one of them. A
+    /// session without adapters has none to stand in its place among the others'.
+    fn joined(
+        &self,
+        asked: &[HalfStep<'_>],
+        is_due: impl Fn(&HalfStep<'_>) -> Result<bool, SplitError>,
+    ) -> Vec<bool> {
+        let alone = || vec![false; asked.len()];
+        if !self.recompute || asked.len() < 2 {
+            return alone();
+        }
+        let joins = |half: &HalfStep<'_>| half.session.trains() && matches!(is_due(half), Ok(true));
+        let joined: Vec<bool> = asked.iter().map(joins).collect();
+        if joined.iter().filter(|joined| **joined).count() > 1 { joined } else { alone() }
     }
 }
 
 /// The items whose flag is set.
-fn chosen<T>(items: impl Iterator<Item = T>, flags: &[bool]) -> impl Iterator<Item = T> {
-    items.zip(flags).filter_map(|(item, flag)| flag.then_some(item))
+fn chosen<T>(items: impl Iterator<Item = T>, flags: &[bool]) -> Vec<T> {
+    items.zip(flags).filter_map(|(item, flag)| flag.then_some(item)).collect()
 }

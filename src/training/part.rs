@@ -51,6 +51,11 @@ impl TrainablePart {
         self
     }
 
+    /// Whether nothing trains here.
+    pub fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
     /// Handles on the leaves, by name.
     pub fn by_name(&self) -> BTreeMap<String, Tensor> {
         let leaves = self.leaves.iter().map(Tensor::shallow_clone);
