@@ -96,7 +96,7 @@ pub struct Federation {
     done: Option<oneshot::Receiver<Result<Outcome, RunError>>>,
     arbiters: Vec<Arbiter>,
     /// Members of other nodes, who are to hear of the end.
-    apart_from: Option<Arc<Lookout>>,
+    elsewhere: Option<Arc<Lookout>>,
 }
 
 /// What a federation starts from.
@@ -179,7 +179,7 @@ impl Federation {
         let journal = Journal::open(&folder.events(), events_bytes, observer)?;
         let fingerprint = blueprint.fingerprint()?;
         let mut machine = RoundMachine::new(rules(&blueprint), state);
-        let apart_from = apart.as_ref().map(|apart| Arc::clone(&apart.lookout));
+        let elsewhere = apart.as_ref().map(|apart| Arc::clone(&apart.lookout));
         let (registry, crew, arbiters) = match apart {
             Some(Apart { registry, lookout, replicas, keeper, first_attempt }) => {
                 machine = machine.starting_at(first_attempt);
@@ -208,7 +208,7 @@ impl Federation {
             done,
         };
         let supervisor = Supervisor::new(seat).start();
-        Ok(Self { supervisor, registry, done: Some(receiver), arbiters, apart_from })
+        Ok(Self { supervisor, registry, done: Some(receiver), arbiters, elsewhere })
     }
 
     /// Where members are, for tests and tools.
@@ -231,7 +231,7 @@ impl Federation {
     /// The end of the run, apart from the federation itself; to be taken once.
     pub fn done(&mut self) -> impl Future<Output = Result<Outcome, SystemError>> + use<> {
         let done = self.done.take();
-        let (arbiters, apart_from) = (std::mem::take(&mut self.arbiters), self.apart_from.take());
+        let (arbiters, elsewhere) = (std::mem::take(&mut self.arbiters), self.elsewhere.take());
         async move {
             let done = done.ok_or(SystemError::SupervisorLost)?;
             let outcome = done.await.map_err(|_| SystemError::SupervisorLost)?;
@@ -241,7 +241,7 @@ impl Federation {
                 let _ = tokio::task::spawn_blocking(move || arbiter.join()).await;
             }
             let outcome = outcome?;
-            if let (true, Some(members)) = (outcome.is_complete(), apart_from) {
+            if let (true, Some(members)) = (outcome.is_complete(), elsewhere) {
                 members.wait_for_none(FAREWELL).await;
                 // The last answer is on its way.
                 tokio::time::sleep(BEAT).await;

@@ -142,13 +142,13 @@ pub fn inspect_slice(slice: &Slice, start: &Slice) -> Result<f64, Rejection> {
     };
     let squared: f64 =
         no_grad(|| slice.tensors.iter().zip(&start.tensors).map(squared_change).sum());
-    match start.has_non_finite() {
-        // The client says where it started, too.
-        Some(name) if !squared.is_finite() => {
-            Err(Rejection::NonFiniteTensor { name: name.to_owned() })
-        }
-        _ => Ok(squared),
+    // The client says where it started, too.
+    if !squared.is_finite()
+        && let Some(name) = start.has_non_finite()
+    {
+        return Err(Rejection::NonFiniteTensor { name: name.to_owned() });
     }
+    Ok(squared)
 }
 
 /// Judges every client from its squared update norm, or from what was already wrong with it.

@@ -120,19 +120,9 @@ impl BlockStack {
 
     /// Runs `[B, T, D]` to `[B, T, D]` within the caller's graph, or within none.
     pub fn run(&self, input_btd: &Tensor, inputs: BlockInputs<'_>) -> Tensor {
-        self.run_pass(input_btd, &Pass::alone(input_btd, inputs))
-    }
-
-    /// [`BlockStack::run`] of several clients at once.
-    pub fn run_each(&self, clients: &[(&Tensor, BlockInputs<'_>)]) -> Vec<Tensor> {
-        let pass = Pass::together(clients.iter().copied());
-        let each: Vec<Tensor> = clients.iter().map(|(input, _)| input.shallow_clone()).collect();
-        pass.unpack(&self.run_pass(&pass.pack(&each), &pass))
-    }
-
-    fn run_pass(&self, input: &Tensor, pass: &Pass<'_>) -> Tensor {
-        let first = input.shallow_clone();
-        self.blocks.iter().fold(first, |hidden, block| block.forward(&hidden, pass))
+        let pass = Pass::alone(input_btd, inputs);
+        let first = input_btd.shallow_clone();
+        self.blocks.iter().fold(first, |hidden, block| block.forward(&hidden, &pass))
     }
 
     /// Adds to the gradients of the blocks' trainable tensors. Takes the gradient at the output,

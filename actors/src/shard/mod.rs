@@ -119,8 +119,6 @@ pub struct ServerShard {
     seat: ShardSeat,
     desks: BTreeMap<ClientId, Desk>,
     queue: Queue,
-    /// Whether [`ComputeNext`] is on its way.
-    called: bool,
     decodings: DecodePool,
 }
 
@@ -148,7 +146,7 @@ impl ServerShard {
         let runtime = &seat.blueprint.config.runtime;
         let decodings = DecodePool::new(runtime.decode_cache_bytes());
         let queue = Queue::new(runtime.clients_at_once.get() as usize);
-        Self { seat, desks: BTreeMap::new(), queue, called: false, decodings }
+        Self { seat, desks: BTreeMap::new(), queue, decodings }
     }
 
     fn place(&self) -> Place {
@@ -178,10 +176,10 @@ impl ServerShard {
         Ok(())
     }
 
-    /// Sees to it that what waits is computed once the mailbox is empty.
-    fn call(&mut self, ctx: &mut Context<Self>) {
-        if !self.called {
-            self.called = true;
+    /// Sees to it that what comes now is computed once the mailbox is empty: as long as anything waits,
+    /// [`ComputeNext`] is on its way.
+    fn expect_half_step(&self, ctx: &mut Context<Self>) {
+        if self.queue.is_empty() {
             ctx.notify(ComputeNext);
         }
     }
@@ -222,7 +220,7 @@ impl Handler<ForwardBody> for ServerShard {
 
     fn handle(&mut self, message: ForwardBody, ctx: &mut Self::Context) -> Self::Result {
         let ForwardBody { client, step, hidden } = message;
-        self.call(ctx);
+        self.expect_half_step(ctx);
         self.queue.forward(client, step, hidden)
     }
 }
@@ -232,7 +230,7 @@ impl Handler<BackwardBody> for ServerShard {
 
     fn handle(&mut self, message: BackwardBody, ctx: &mut Self::Context) -> Self::Result {
         let BackwardBody { client, step, grad } = message;
-        self.call(ctx);
+        self.expect_half_step(ctx);
         self.queue.backward(client, step, grad)
     }
 }
@@ -246,10 +244,9 @@ impl Handler<ComputeNext> for ServerShard {
             Some((*client, session))
         });
         self.queue.compute(&self.seat.stage, sessions.collect());
-        self.called = false;
         if !self.queue.is_empty() {
             // After the mailbox: what has come meanwhile may be computed with it.
-            self.call(ctx);
+            ctx.notify(ComputeNext);
         }
     }
 }
